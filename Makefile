@@ -1,0 +1,56 @@
+# `make check` is the one command: format, lint, types, import rules, tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo setup check test lint format docs bench lock clean
+
+demo: $(VENV)/.demo
+	$(BIN)/bbdiag demo
+
+$(VENV)/.demo: requirements/runtime.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/runtime.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps .
+	touch $@
+
+setup: $(VENV)/.ready
+
+# --require-hashes: what is tested is what was pinned. bbdiag itself is installed from the checkout.
+$(VENV)/.ready: requirements/dev.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+check: lint test
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: setup
+	$(BIN)/python -m pytest
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# What is generated from the code: the list of verdicts, the schema, the golden files of the tests.
+docs: setup
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_golden.py
+
+bench: setup
+	$(BIN)/python bench/versus_curl.py
+
+# Only names, versions and hashes stand in the files: no index, no host.
+lock:
+	uv pip compile --generate-hashes --universal --python-version 3.11 --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --extra dev pyproject.toml --output-file requirements/dev.txt
+	uv pip compile --generate-hashes --universal --python-version 3.11 --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links pyproject.toml --output-file requirements/runtime.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .*_cache

@@ -1,0 +1,21 @@
+"""`bbdiag`, which is the same as `python -m diag`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit with the status of the contract."""
+    if sys.argv[1:] == ["--version"]:  # answered before anything is imported
+        from diag.version import VERSION
+
+        print(f"bbdiag {VERSION}")
+        raise SystemExit(0)
+    from diag.cli import run
+
+    raise SystemExit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

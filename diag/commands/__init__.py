@@ -1,0 +1,1 @@
+"""The commands of `bbdiag`, one a file: each module offers `command`."""

@@ -1,0 +1,182 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:  # generic only since click 8.4
+    _ParamType = click.ParamType
+
+C = TypeVar("C", bound=Callable[..., Any])
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)"
+_CONNECT_TO = re.compile(rf"({_HOST}):(\d+):({_HOST}):(\d+)")
+
+
+class ConnectToType(_ParamType):
+    """HOST:PORT:ADDRESS:PORT."""
+
+    name = "HOST:PORT:ADDRESS:PORT"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        from diag.settings import ConnectTo
+
+        if isinstance(value, ConnectTo):
+            return value
+        match = _CONNECT_TO.fullmatch(value)
+        if match is None:
+            self.fail(
+                f"{value!r} is not HOST:PORT:ADDRESS:PORT"
+                " (for example bitbucket.example.com:443:10.0.0.7:8443)",
+                param,
+                ctx,
+            )
+        host, port, address, to_port = match.groups()
+        if not (0 < int(port) < 65536 and 0 < int(to_port) < 65536):
+            self.fail(f"{value!r}: a port is between 1 and 65535", param, ctx)
+        return ConnectTo(host.strip("[]").lower(), int(port), address.strip("[]"), int(to_port))
+
+
+class ResolverType(_ParamType):
+    """IP[:PORT]."""
+
+    name = "IP[:PORT]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        import ipaddress
+
+        from diag.settings import Resolver
+
+        if isinstance(value, Resolver):
+            return value
+        address, port = value, "53"
+        if match := re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:]+):(\d+)", value):
+            address = match[1] or match[3]
+            port = match[2] or match[4] or "53"
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            self.fail(f"{value!r} is not an IP address with an optional :PORT", param, ctx)
+        if not 0 < int(port) < 65536:
+            self.fail(f"{value!r}: a port is between 1 and 65535", param, ctx)
+        return Resolver(address, int(port))
+
+
+class Seconds(_ParamType):
+    """A positive number of seconds."""
+
+    name = "S"
+
+    def __init__(self, least: float = 0.05) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        import math
+
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        if not math.isfinite(number) or number < self.least:
+            self.fail(f"{value!r}: at least {self.least:g} seconds", param, ctx)
+        return number
+
+
+class OutputType(_ParamType):
+    """FORMAT=FILE."""
+
+    name = "FORMAT=FILE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, tuple):
+            return value
+        name, equals, path = value.partition("=")
+        if not equals or not path:
+            self.fail(f"{value!r} is not FORMAT=FILE (for example json=report.json)", param, ctx)
+        return check_format(name, param, ctx), path
+
+
+class FormatType(_ParamType):
+    """The name of a report format."""
+
+    name = "FORMAT"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return check_format(value, param, ctx)
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        from diag import registry
+
+        return [CompletionItem(name) for name in registry.formats() if name.startswith(incomplete)]
+
+
+def check_format(name: str, param: Any, ctx: Any) -> str:
+    """`name`, if there is a report format of that name; a usage error otherwise."""
+    from diag import registry
+
+    names = registry.formats()
+    if name not in names:
+        raise click.BadParameter(
+            f"there is no format {name!r}; there are: {', '.join(names)}", ctx, param
+        )
+    return name
+
+
+class Commas(_ParamType):
+    """Check ids, separated by commas."""
+
+    name = "ID"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return tuple(part for part in value.split(",") if part)
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        from diag import registry
+
+        return [
+            CompletionItem(check.id)
+            for check in registry.checks().checks
+            if check.id.startswith(incomplete)
+        ]
+
+
+def option(*names: str, **settings: Any) -> Callable[[C], C]:
+    """`click.option` that can also be set by BBDIAG_<NAME> in the environment."""
+    long = next(name for name in names if name.startswith("--")).split("/")[0]
+    variable = "BBDIAG_" + long[2:].upper().replace("-", "_")
+    others = settings.pop("envvar", [])
+    return click.option(*names, envvar=[variable, *others], show_envvar=False, **settings)
+
+
+def report_options(command: C) -> C:
+    """How the report is shown: shared by `check`, `demo` and `render`."""
+    for decorate in (
+        option("--timings", is_flag=True, help="Show where the time went."),
+        option(
+            "--output",
+            type=OutputType(),
+            multiple=True,
+            metavar="FORMAT=FILE",
+            help="Also write this report; repeatable.",
+        ),
+        option(
+            "--format",
+            "format_",
+            type=FormatType(),
+            default="table",
+            show_default=True,
+            metavar="FORMAT",
+            help="Report on standard output: table, json, or a plugged-in format.",
+        ),
+    ):
+        command = decorate(command)
+    return command

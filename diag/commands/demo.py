@@ -1,0 +1,117 @@
+"""`bbdiag demo`: the embedded Bitbucket, broken as asked, and its diagnosis."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from diag.commands._options import option, report_options
+
+EPILOG = """\b
+Examples:
+  bbdiag demo
+  bbdiag demo --list
+  bbdiag demo --fault tls-chain-incomplete
+  bbdiag demo --fault base-url-localhost --format json | jq -r .root_cause
+"""
+
+
+@click.command("demo", epilog=EPILOG)
+@click.option("--fault", metavar="CODE", help="Break it so that this is the root cause.")
+@click.option("--list", "list_", is_flag=True, help="List the faults, one a line, and stop.")
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Print how to reach it and keep it running until Ctrl-C, to try things yourself.",
+)
+@option("--strict", is_flag=True, help="A warning or an unknown counts as a failure.")
+@report_options
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Start the embedded Bitbucket on a loopback port, break it as asked, and diagnose it.
+
+    Nothing but loopback is contacted. The diagnosis is the real one: a real connection to a real
+    server, certificates, tokens and all.
+    """
+    from diag.simulator import FAULTS, Simulator
+
+    if options["list_"]:
+        from diag import output
+
+        output.write_stdout("\n".join(FAULTS))
+        return
+    fault = options["fault"]
+    if fault is not None and fault not in FAULTS:
+        import difflib
+
+        near = difflib.get_close_matches(fault, FAULTS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise click.BadParameter(f"there is no fault {fault!r}.{hint} See --list.")
+    with Simulator(fault) as simulator:
+        if options["serve"]:
+            _serve(simulator)
+            return
+        report = _diagnose(simulator.scenario)
+    from diag import output
+
+    output.emit(report, options["format_"], timings=options["timings"])
+    output.write_files(report, options["output"])
+    ctx.exit(report.exit_status(strict=options["strict"]))
+
+
+def _diagnose(scenario: Any) -> Any:
+    from diag import output, registry
+    from diag.runner import execute
+
+    with output.Progress() as progress:
+        return execute(_settings(scenario), registry.checks().checks, progress=progress)
+
+
+def _settings(scenario: Any) -> Any:
+    from diag import profile
+    from diag.commands._options import ConnectToType
+    from diag.secret import Secret
+    from diag.settings import GivenSecret, Settings
+
+    token = scenario.token
+    given = GivenSecret(
+        Secret(token) if token else None, "the demo's token", announced=token is not None
+    )
+    rules = tuple(ConnectToType().convert(rule, None, None) for rule in scenario.connect_to)
+    values: dict[str, Any] = {
+        "profile": profile.load("appcircle"),
+        "repo": scenario.repo,
+        "user": scenario.user,
+        "given": given,
+        "ca_file": scenario.ca_file,
+        "connect_to": rules,
+        "environ": scenario.environ,
+    }
+    return Settings(url=scenario.url, **(values | scenario.options))
+
+
+def _serve(simulator: Any) -> None:
+    import signal
+
+    scenario = simulator.scenario
+    click.echo("The embedded Bitbucket is running. Diagnose it from another terminal with:\n")
+    arguments = ["bbdiag check", scenario.url]
+    arguments += [f"--connect-to {rule}" for rule in scenario.connect_to]
+    if scenario.ca_file:
+        arguments.append(f"--ca-file {scenario.ca_file}")
+    if scenario.repo:
+        arguments.append(f"--repo {scenario.repo}")
+    if scenario.user:
+        arguments.append(f"--user {scenario.user}")
+    for name, value in scenario.environ.items():
+        click.echo(f"  export {name}={value}")
+    if scenario.token:
+        click.echo(f"  export BITBUCKET_TOKEN={scenario.token}  # works nowhere else")
+    click.echo("  " + " \\\n    ".join(arguments) + "\n")
+    click.echo(f"Ctrl-C ends it (process {os.getpid()}).")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)

@@ -1,0 +1,52 @@
+"""`bbdiag explain`: what a verdict or a check means, who must act, how to see it; works offline."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+WIDTH = 80
+
+
+@click.command("explain")
+@click.argument("name", metavar="[CODE|CHECK]", required=False, default=None)
+@click.pass_context
+def command(ctx: click.Context, /, name: str | None) -> None:
+    """What a verdict or a check means, who must act, how to fix it, how to see it.
+
+    Works offline. Without an argument, lists every verdict by check.
+    """
+    from diag import explain, output, registry
+
+    known = registry.checks()
+    if name is None:
+        output.write_stdout("\n".join(_everything(known)))
+        return
+    if check := known.get(name):
+        output.write_stdout("\n".join(explain.check(check, WIDTH)))
+        return
+    found = explain.find(known, name)
+    if found is None:
+        codes = [verdict.code for verdict in explain.all_verdicts(known)]
+        near = difflib.get_close_matches(name, [*codes, *(c.id for c in known.checks)], n=3)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise click.UsageError(
+            f"there is no verdict and no check {name!r}.{hint} `bbdiag explain` lists all.", ctx
+        )
+    output.write_stdout("\n".join(explain.verdict(*found, WIDTH)))
+
+
+def _everything(known: Any) -> Iterator[str]:
+    from diag.explain import PLACEHOLDER, SHOWN
+
+    for check in known.checks:
+        yield f"{check.id}: {check.title}"
+        verdicts = [verdict for verdict in check.verdicts() if verdict.status in SHOWN]
+        width = max((len(verdict.code) for verdict in verdicts), default=0)
+        for verdict in verdicts:
+            text = PLACEHOLDER.sub(r"<\1>", verdict.message)
+            yield f"  {verdict.code:<{width}}  {verdict.status:<7}  {text}"
+        yield ""

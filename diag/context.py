@@ -1,0 +1,290 @@
+"""What a check is given: the facts it declared, the settings, the clock and the network."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from diag.facts import Credential, Fact, Target
+
+if TYPE_CHECKING:
+    from diag.check import Check
+    from diag.net.dial import Dialer
+    from diag.net.http import Engine, Http
+    from diag.net.tls import Trust
+    from diag.profile import Profile
+    from diag.secret import Scrubber
+    from diag.settings import Settings
+
+F = TypeVar("F", bound=Fact)
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+_RESERVE = 0.3  # seconds kept back at the end of the run, for conclusions and the report
+_TOO_SHORT = 0.3  # seconds: what does not answer in less proves nothing
+
+
+class DeadlineExceededError(Exception):
+    """The run's deadline is over: what is still under way is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One stretch of time: `what` is dns, connect, tls or request; times in milliseconds."""
+
+    what: str
+    detail: str
+    started_ms: int
+    duration_ms: int
+
+
+class Run:
+    """What all checks of one run share: clock, facts, scrubber and the network services."""
+
+    def __init__(self, settings: Settings, scrubber: Scrubber) -> None:
+        self.settings = settings
+        self.scrubber = scrubber
+        self.facts: dict[type[Fact], Fact] = {}
+        self.started = time.monotonic()
+        self.timings: dict[str, list[Timing]] = {}
+        self.lock = threading.Lock()
+
+    def remaining(self) -> float:
+        """Seconds left for the network, never negative."""
+        return max(0.0, self.cutoff() - min(_RESERVE / 2, self.settings.deadline / 8))
+
+    def cutoff(self) -> float:
+        """Seconds until checks that are still running are given up, never negative."""
+        end = self.started + self.settings.deadline - min(_RESERVE / 2, self.settings.deadline / 8)
+        return max(0.0, end - time.monotonic())
+
+    def elapsed_ms(self) -> int:
+        return round((time.monotonic() - self.started) * 1000)
+
+    @cached_property
+    def trust(self) -> Trust:
+        from diag.net.tls import Trust
+
+        return Trust(self.settings.ca_file)
+
+    @cached_property
+    def dialer(self) -> Dialer:
+        from diag.net.dial import Dialer
+
+        return Dialer(self.settings.connect_to)
+
+    @cached_property
+    def http(self) -> Engine:
+        from diag.net.http import Engine
+
+        return Engine(self)
+
+    def close(self) -> None:
+        """Close every connection that is still open."""
+        for name in ("http", "dialer"):
+            if name in self.__dict__:
+                getattr(self, name).close()
+
+
+class Context:
+    """One check's view of the run: it sees the facts that it declared, and no other."""
+
+    def __init__(self, run: Run, check: Check) -> None:
+        self.run = run
+        self._check = check
+        self._visible = {*check.requires, *check.after, *check.provides}
+
+    # what is known
+
+    def __getitem__(self, kind: type[F]) -> F:
+        """A required fact."""
+        fact = self.get(kind)
+        if fact is None:
+            raise LookupError(f"{kind.__name__} is not known")
+        return fact
+
+    def get(self, kind: type[F]) -> F | None:
+        """A fact of `after`, None if nobody could establish it."""
+        if kind not in self._visible:
+            raise LookupError(f"check {self._check.id} does not declare {kind.__name__}")
+        fact = self.run.facts.get(kind)
+        return fact if isinstance(fact, kind) else None
+
+    @property
+    def target(self) -> Target:
+        return self[Target]
+
+    @property
+    def credential(self) -> Credential:
+        return self[Credential]
+
+    @property
+    def settings(self) -> Settings:
+        return self.run.settings
+
+    @property
+    def profile(self) -> Profile:
+        return self.run.settings.profile
+
+    # time
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that the next network operation may take.
+
+        Raises:
+            DeadlineExceededError: no time is left.
+        """
+        left = self.run.remaining()
+        if left < min(self.settings.timeout, _TOO_SHORT):
+            raise DeadlineExceededError
+        return min(self.settings.timeout, left)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the run must end."""
+        return self.run.remaining()
+
+    @contextmanager
+    def timed(self, what: str, detail: str) -> Iterator[None]:
+        """Record how long the body takes; `what` is dns, connect, tls or request."""
+        start = self.run.elapsed_ms()
+        try:
+            yield
+        finally:
+            self.record(what, detail, start, self.run.elapsed_ms() - start)
+
+    def record(self, what: str, detail: str, started_ms: int, duration_ms: int) -> None:
+        """Record a stretch of time that was measured elsewhere."""
+        timing = Timing(what, self.quote(detail), started_ms, duration_ms)
+        with self.run.lock:
+            self.run.timings.setdefault(self._check.id, []).append(timing)
+
+    # the network
+
+    @property
+    def trust(self) -> Trust:
+        """The certificate stores to verify against."""
+        return self.run.trust
+
+    @property
+    def dialer(self) -> Dialer:
+        """Opens connections the way this run goes (connect-to, proxy), and keeps the observed
+        ones for the next layer."""
+        return self.run.dialer
+
+    @property
+    def http(self) -> Http:
+        """The only way to send HTTP requests."""
+        from diag.net.http import Http
+
+        return Http(self.run.http, self.record)
+
+    def parallel(self, tasks: Mapping[K, Callable[[], T]], wait: float | None = None) -> dict[K, T]:
+        """Run blocking probes side by side; the results that came within `wait` seconds (default:
+        until the deadline), in the order of `tasks`.
+
+        A probe that raises makes this raise, one that is late is given up and missing.
+        """
+        return gather(tasks, self.remaining if wait is None else min(wait, self.remaining))
+
+    # words
+
+    def quote(self, text: str, limit: int = 200) -> str:
+        """Text from outside, fit to be shown: no secret, no control characters, not too long."""
+        return self.run.scrubber.text(" ".join(text.split()), limit)
+
+
+def gather(tasks: Mapping[K, Callable[[], T]], wait: float) -> dict[K, T]:
+    """Run `tasks` in daemon threads (a blocked getaddrinfo cannot be cancelled, only left behind)
+    and return what was ready within `wait` seconds."""
+    results: dict[K, Any] = {}
+    errors: list[BaseException] = []
+    condition = threading.Condition()
+    finished = 0
+
+    def work(key: K, task: Callable[[], T]) -> None:
+        nonlocal finished
+        try:
+            value = task()
+        except BaseException as error:
+            with condition:
+                errors.append(error)
+                finished += 1
+                condition.notify()
+            return
+        with condition:
+            results[key] = value
+            finished += 1
+            condition.notify()
+
+    for key, task in tasks.items():
+        threading.Thread(target=work, args=(key, task), daemon=True).start()
+    with condition:
+        condition.wait_for(lambda: errors or finished == len(tasks), timeout=wait)
+        if errors:
+            raise errors[0]
+        return {key: results[key] for key in tasks if key in results}
+
+
+def words(settings: Settings, facts: Mapping[type[Fact], Fact]) -> dict[str, str]:
+    """The words that messages and reproduce lines may use besides their evidence.
+
+    `{curl}` is a curl call with the way of this run, `{curl_auth}` the same with the secret taken
+    from the environment variable, never written out.
+    """
+    target = facts.get(Target)
+    credential = facts.get(Credential)
+    curl = ["curl", "-sS"]
+    curl.extend(
+        f"--connect-to {rule.host}:{rule.port}:{rule.address}:{rule.to_port}"
+        for rule in settings.connect_to
+    )
+    if settings.proxy == "none":
+        curl.append("--noproxy '*'")
+    elif settings.proxy != "env":
+        curl.append(f"--proxy {settings.proxy}")
+    if settings.ca_file:
+        curl.append(f"--cacert {settings.ca_file}")
+    plain = " ".join(curl)
+    auth = plain
+    if isinstance(credential, Credential) and credential.secret is not None:
+        auth += (
+            ' -H "Authorization: Bearer $BITBUCKET_TOKEN"'
+            if credential.scheme == "bearer"
+            else f' -u "{credential.user}:$BITBUCKET_TOKEN"'
+        )
+    result = {
+        "curl": plain,
+        "curl_auth": auth,
+        "profile": settings.profile.title,
+        "timeout": f"{settings.timeout:g}",
+        "url": settings.url,
+    }
+    if isinstance(target, Target):
+        result |= {
+            "url": target.base_url,
+            "scheme": target.scheme,
+            "host": target.host,
+            "port": str(target.port),
+            "origin": target.origin,
+            "netloc": target.netloc,
+            "connect": _connect(settings.connect_to, target),
+            "project": target.project or "PROJECT",
+            "repository": target.repository or "REPOSITORY",
+        }
+    return result
+
+
+def _connect(rules: Sequence[Any], target: Target) -> str:
+    """`host:port` for openssl s_client and nc, after connect-to."""
+    for rule in rules:
+        if (rule.host, rule.port) == (target.host, target.port):
+            return f"{rule.address}:{rule.to_port}"
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return f"{host}:{target.port}"

@@ -1,0 +1,98 @@
+"""Texts about checks and verdicts, made from the same attributes that the report uses."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+
+from diag.check import Check
+from diag.model import Status, Verdict
+from diag.registry import Checks
+from diag.runner import VERDICTS
+
+PLACEHOLDER = re.compile(r"\{(\w+)(?:[:!][^}]*)?\}")
+SHOWN = (Status.FAIL, Status.WARN, Status.UNKNOWN)
+OWNERS = {
+    "you": "you, who runs the client",
+    "network-admin": "the network administrator: firewall, routing, inspection",
+    "dns-admin": "the DNS administrator",
+    "proxy-admin": "the administrator of the forward proxy",
+    "server-admin": "the server's administrator: host, certificate, reverse proxy",
+    "bitbucket-admin": "the Bitbucket administrator",
+    "project-admin": "an administrator of the project, repository or workspace",
+    "atlassian": "Atlassian",
+}
+MEANING = {
+    Status.FAIL: "a failure: it cannot work like this",
+    Status.WARN: "a warning: it works, but somebody should act",
+    Status.UNKNOWN: "could not be told; not counted as a failure",
+    Status.ERROR: "bbdiag's own fault",
+    Status.OK: "good to know",
+    Status.SKIP: "the check does not apply",
+}
+
+
+def all_verdicts(known: Checks) -> list[Verdict]:
+    """Every verdict of every check, and the runner's own."""
+    return [verdict for check in known.checks for verdict in check.verdicts()] + list(VERDICTS)
+
+
+def find(known: Checks, code: str) -> tuple[type[Check] | None, Verdict] | None:
+    """The verdict of that code and the check that concludes it."""
+    if found := known.verdict(code):
+        return found
+    return next(((None, verdict) for verdict in VERDICTS if verdict.code == code), None)
+
+
+def verdict(check: type[Check] | None, told: Verdict, width: int) -> Iterator[str]:
+    """A verdict for the terminal."""
+    yield told.code
+    yield "=" * len(told.code)
+    yield from _wrap(_readable(told.message), width)
+    yield ""
+    yield from _field("status", MEANING[told.status], width)
+    if told.remedy:
+        yield from _field("what to do", _readable(told.remedy), width)
+    if told.status in SHOWN:
+        yield from _field("who", OWNERS[told.owner], width)
+    for index, line in enumerate(told.reproduce):
+        yield f"{'see it' if index == 0 else '':<12}{_readable(line)}"
+    if told.explains:
+        yield from _field("explains", ", ".join(told.explains), width)
+    if check is not None:
+        yield from _field("found by", f"{check.id} ({check.title})", width)
+
+
+def check(told: type[Check], width: int) -> Iterator[str]:
+    """A check for the terminal."""
+    yield f"{told.id}: {told.title}"
+    yield "=" * (len(told.id) + 2 + len(told.title))
+    for paragraph in told.documentation().split("\n\n"):
+        yield from _wrap(" ".join(paragraph.split()), width)
+        yield ""
+    facts = ", ".join(fact.__name__ for fact in told.requires) or "nothing"
+    yield from _field("needs", facts, width)
+    given = ", ".join(fact.__name__ for fact in told.provides) or "nothing"
+    yield from _field("gives", given, width)
+    yield ""
+    yield "It can find:"
+    for item in told.verdicts():
+        if item.status in SHOWN:
+            yield f"  {item.code}"
+            yield from textwrap.wrap(
+                _readable(item.message), width, initial_indent=" " * 6, subsequent_indent=" " * 6
+            )
+
+
+def _readable(template: str) -> str:
+    return PLACEHOLDER.sub(lambda match: f"<{match[1].replace('_', ' ')}>", template)
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _field(label: str, text: str, width: int) -> Iterator[str]:
+    for index, line in enumerate(_wrap(text, width - 12)):
+        yield f"{label if index == 0 else '':<12}{line}"

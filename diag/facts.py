@@ -1,0 +1,198 @@
+"""The vocabulary of the tool: what one check establishes and another builds on.
+
+Every fact is a frozen dataclass. A check yields it, the runner keeps it, and hands it to the checks
+that declare it in `requires` or `after`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from diag.secret import Secret
+
+
+class Fact:
+    """Base of all facts."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target(Fact):
+    """What the user wants to reach, read out of whatever was pasted. From check `input`."""
+
+    text: str  # as given, without credentials
+    scheme: Literal["http", "https"]
+    host: str  # lower case, IDNA-encoded, an IPv6 literal without brackets
+    port: int
+    context: str = ""  # "" or "/bitbucket": no trailing slash
+    project: str | None = None  # "MOB", "~jdoe"; on Cloud the workspace
+    repository: str | None = None  # slug
+    kind: Literal["datacenter", "cloud", "unknown"] = "datacenter"
+    port_given: bool = False
+
+    @property
+    def netloc(self) -> str:
+        """Host, in brackets if IPv6, and the port unless it is the scheme's default."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = {"http": 80, "https": 443}[self.scheme]
+        return host if self.port == default else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.netloc}"
+
+    @property
+    def base_url(self) -> str:
+        return self.origin + self.context
+
+
+@dataclass(frozen=True, slots=True)
+class Credential(Fact):
+    """The secret and how it is to be sent; `secret` is None in an anonymous run. From `input`."""
+
+    secret: Secret | None
+    scheme: Literal["basic", "bearer"] = "bearer"
+    user: str | None = None
+    source: str = "none"  # "$BITBUCKET_TOKEN", "file token.txt", …
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Fact):
+    """How to get out: directly or through a proxy, and what decided it. From check `proxy`."""
+
+    proxy: str | None = None  # "http://proxy.example.com:3128", without credentials
+    decided_by: str = "no proxy variable is set"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses(Fact):
+    """What the host name resolves to, in the order the system would try them. From `dns`."""
+
+    host: str
+    addresses: tuple[str, ...]
+    source: str = "system"  # "system", "literal", "connect-to", "hosts"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel(Fact):
+    """A TCP connection (or a proxy's tunnel) to the target's port can be had. From `tcp`, `proxy`.
+
+    The connection itself is parked with `ctx.dialer` under (host, port).
+    """
+
+    host: str
+    port: int
+    address: str  # "10.0.0.7" or "proxy http://…"
+    rtt_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wire(Fact):
+    """The HTTP requests may travel: TLS is up, or the user asked for plain http. From `tls`."""
+
+    secure: bool  # TLS
+    verified: bool  # its certificate passed verification; without it no secret is sent over TLS
+    version: str | None = None  # "TLSv1.3"
+    publicly_trusted: bool | None = None  # by the Mozilla bundle as well
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTime(Fact):
+    """The server's `Date` header against this machine's clock. From `tls` (dates in doubt: read
+    over an unverified connection, without any secret) or `http`."""
+
+    server: float  # seconds since the epoch
+    local: float  # the same instant by this clock
+    uncertainty: float  # seconds: the round trip, and the header's resolution of one second
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateDates(Fact):
+    """The validity of the served certificates, when it is what failed. From `tls`."""
+
+    not_before: float  # seconds since the epoch; the latest start in the chain
+    not_after: float  # the earliest end
+
+
+@dataclass(frozen=True, slots=True)
+class Instance(Fact):
+    """Bitbucket itself answered, here is its base. From check `http`."""
+
+    base_url: str  # "https://host/context", no trailing slash
+    marks: tuple[str, ...]  # what gave it away: "X-AREQUESTID", …
+    same_origin: bool = True  # as the user typed it: only then is the secret sent
+
+
+@dataclass(frozen=True, slots=True)
+class Running(Fact):
+    """`/status` says RUNNING (or cannot be read, which proves nothing). From check `server`."""
+
+    state: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version(Fact):
+    """Product version from application-properties. From check `version`."""
+
+    text: str
+    numbers: tuple[int, int, int]
+    display_name: str = "Bitbucket"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity(Fact):
+    """Who the server takes us for. From check `auth`.
+
+    `kind` is "anonymous" where no secret was given, "user" where X-AUSERNAME names one, "service"
+    for a credential that works but names nobody (project and repository tokens).
+    """
+
+    kind: Literal["anonymous", "user", "service"]
+    name: str | None = None
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link(Fact):
+    """One absolute link that the server wrote about itself."""
+
+    href: str  # without user information
+    kind: Literal["self", "http", "ssh", "capabilities", "realm", "location"]
+    where: str  # "repos: MOB/app links.self"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository(Fact):
+    """One repository of a listing."""
+
+    project: str
+    slug: str
+    id: int | None = None
+    name: str = ""
+    public: bool = False
+    archived: bool = False
+    links: tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Repositories(Fact):
+    """The listing, as far as it was read. From check `repos`."""
+
+    seen: int
+    complete: bool  # every page was read
+    sample: tuple[Repository, ...] = ()  # the first ones, and the wanted one
+    wanted: Repository | None = None  # the repository that must work, when it was found
+    links: tuple[Link, ...] = field(default=(), repr=False)
+    public_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Clone(Fact):
+    """The clone links of the wanted (or first) repository. From check `repos`."""
+
+    project: str
+    slug: str
+    http: str | None
+    ssh: str | None

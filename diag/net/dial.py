@@ -1,0 +1,109 @@
+"""Opens connections the way this run goes, and hands observed ones from layer to layer.
+
+Each layer is seen once: the socket that check `tcp` opened is parked here, TLS shakes hands on it,
+and the first HTTP request travels on it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from diag.settings import ConnectTo
+
+Connector = Callable[[str, int, float], socket.socket]
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarder:
+    """A proxy that takes http:// requests whole (absolute form)."""
+
+    connect: Connector
+    authorization: str | None = field(default=None, repr=False)  # for Proxy-Authorization
+
+
+class Dialer:
+    """Connections to (host, port), through connect-to rules and the proxy where one applies."""
+
+    def __init__(self, rules: Sequence[ConnectTo] = ()) -> None:
+        self._rules = {(rule.host.lower(), rule.port): rule for rule in rules}
+        self._parked: defaultdict[tuple[str, int], deque[socket.socket]] = defaultdict(deque)
+        self._addresses: dict[str, tuple[str, ...]] = {}
+        self._tunnels: dict[tuple[str, int], Connector] = {}
+        self._forwarders: dict[tuple[str, int], Forwarder] = {}
+        self._lock = threading.Lock()
+
+    def mapped(self, host: str, port: int) -> tuple[str, int] | None:
+        """Where a connect-to rule sends (host, port)."""
+        rule = self._rules.get((host.lower(), port))
+        return (rule.address, rule.to_port) if rule else None
+
+    def prefer(self, host: str, addresses: Sequence[str]) -> None:
+        """Use these addresses for `host`, best first, instead of asking the resolver again."""
+        self._addresses[host] = tuple(addresses)
+
+    def tunnel(self, host: str, port: int, connector: Connector) -> None:
+        """Reach (host, port) by `connector(host, port, timeout)`: a proxy's tunnel."""
+        self._tunnels[host, port] = connector
+
+    def forward(self, host: str, port: int, forwarder: Forwarder) -> None:
+        """Reach http://host:port by sending whole requests to a proxy."""
+        self._forwarders[host, port] = forwarder
+
+    def forwarder(self, host: str, port: int) -> Forwarder | None:
+        return self._forwarders.get((host, port))
+
+    def park(self, host: str, port: int, sock: socket.socket) -> None:
+        """Keep an open, unused connection for whoever needs one next."""
+        with self._lock:
+            self._parked[host, port].append(sock)
+
+    def take(self, host: str, port: int) -> socket.socket | None:
+        """A parked connection, or None."""
+        with self._lock:
+            queue = self._parked[host, port]
+            return queue.popleft() if queue else None
+
+    def connect(
+        self, host: str, port: int, timeout: float, *, fresh: bool = False
+    ) -> socket.socket:
+        """An open TCP connection (or tunnel) to (host, port), a parked one unless `fresh`.
+
+        `timeout` is in seconds, for all addresses together.
+
+        Raises:
+            OSError: as the last address tried failed; TimeoutError when none answered in time.
+        """
+        if not fresh and (parked := self.take(host, port)) is not None:
+            return parked
+        mapped = self.mapped(host, port)
+        if mapped is None and (tunnel := self._tunnels.get((host, port))) is not None:
+            return tunnel(host, port, timeout)
+        if mapped is None and (forwarder := self.forwarder(host, port)) is not None:
+            return forwarder.connect(host, port, timeout)
+        address, to_port = mapped or (host, port)
+        end = time.monotonic() + timeout
+        failure: OSError = TimeoutError(f"no answer within {timeout:g} s")
+        for candidate in self._addresses.get(address, (address,)):
+            left = end - time.monotonic()
+            if left <= 0:
+                break
+            try:
+                sock = socket.create_connection((candidate, to_port), timeout=left)
+            except OSError as error:
+                failure = error
+                continue
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+        raise failure
+
+    def close(self) -> None:
+        """Close what nobody took."""
+        with self._lock:
+            for queue in self._parked.values():
+                while queue:
+                    queue.popleft().close()

@@ -1,0 +1,377 @@
+"""The report of one run: what the contract's JSON holds, as types.
+
+The report owns status, order, counts and exit status; a renderer only shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from diag.model import Finding, Json, Status
+
+SCHEMA_VERSION = 1
+TOOL = "bbdiag"
+
+
+@dataclass(frozen=True, slots=True)
+class Because:
+    """Why a check did not run: what another check found."""
+
+    check: str
+    code: str
+
+    def to_json(self) -> dict[str, Json]:
+        return {"check": self.check, "code": self.code}
+
+
+@dataclass(frozen=True, slots=True)
+class FindingResult:
+    """A finding with its texts filled in and scrubbed."""
+
+    code: str
+    status: Status
+    message: str
+    evidence: Mapping[str, Json] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "code": self.code,
+            "status": str(self.status),
+            "message": self.message,
+            "evidence": self.evidence,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A finding that somebody must act on."""
+
+    code: str
+    status: Status
+    check: str
+    message: str
+    remedy: str
+    owner: str
+    evidence: Mapping[str, Json] = field(default_factory=dict)
+    reproduce: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "code": self.code,
+            "status": str(self.status),
+            "check": self.check,
+            "message": self.message,
+            "remedy": self.remedy,
+            "owner": self.owner,
+            "evidence": self.evidence,
+            "reproduce": list(self.reproduce),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TimingResult:
+    what: str
+    detail: str
+    started_ms: int
+    duration_ms: int
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "what": self.what,
+            "detail": self.detail,
+            "started_ms": self.started_ms,
+            "duration_ms": self.duration_ms,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """How one check ended. Times are in milliseconds since the run began."""
+
+    id: str
+    title: str
+    status: Status
+    started_ms: int | None = None
+    duration_ms: int | None = None
+    skipped_because: Because | None = None
+    findings: tuple[FindingResult, ...] = ()
+    timings: tuple[TimingResult, ...] = ()
+
+    @property
+    def headline(self) -> FindingResult | None:
+        """The finding that decided the status."""
+        return max(self.findings, key=lambda finding: finding.status.severity, default=None)
+
+    def to_json(self) -> dict[str, Json]:
+        result: dict[str, Json] = {
+            "id": self.id,
+            "title": self.title,
+            "status": str(self.status),
+            "started_ms": self.started_ms,
+            "duration_ms": self.duration_ms,
+            "skipped_because": self.skipped_because.to_json() if self.skipped_because else None,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+        if self.timings:
+            result["timings"] = [timing.to_json() for timing in self.timings]
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    id: str
+    started_at: str  # RFC 3339, UTC, milliseconds
+    duration_ms: int
+    label: str | None
+    hostname: str
+    requests: int
+    interrupted: bool = False
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "id": self.id,
+            "started_at": self.started_at,
+            "duration_ms": self.duration_ms,
+            "label": self.label,
+            "hostname": self.hostname,
+            "requests": self.requests,
+            "interrupted": self.interrupted,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TargetInfo:
+    input: str
+    kind: str = "unknown"
+    base_url: str | None = None
+    host: str | None = None
+    port: int | None = None
+    project: str | None = None
+    repository: str | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "input": self.input,
+            "kind": self.kind,
+            "base_url": self.base_url,
+            "host": self.host,
+            "port": self.port,
+            "project": self.project,
+            "repository": self.repository,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One diagnosis."""
+
+    version: str
+    run: RunInfo
+    target: TargetInfo
+    profile: str
+    stage: str
+    problems: tuple[Problem, ...]
+    checks: tuple[CheckResult, ...]
+
+    @property
+    def verdict(self) -> Status:
+        """The worst of all: ok, warn, unknown, fail, error."""
+        statuses = [problem.status for problem in self.problems]
+        statuses += [check.status for check in self.checks if check.status is Status.ERROR]
+        return max(statuses, key=lambda status: status.severity, default=Status.OK)
+
+    @property
+    def root_cause(self) -> str | None:
+        return self.problems[0].code if self.problems else None
+
+    @property
+    def summary(self) -> str:
+        """The verdict in one sentence."""
+        if self.problems:
+            return self.problems[0].message
+        for check in self.checks:
+            if check.status is Status.ERROR:
+                return f"bbdiag itself failed in check {check.id}; the rest of the report stands."
+        return "Everything that was asked for works."
+
+    def exit_status(self, *, strict: bool = False) -> int:
+        """The exit status of the contract."""
+        if self.run.interrupted:
+            return 130
+        verdict = self.verdict
+        if verdict is Status.ERROR:
+            return 3
+        if verdict is Status.FAIL:
+            return 2 if self.problems[0].check == "input" else 1
+        if strict and verdict in (Status.WARN, Status.UNKNOWN):
+            return 1
+        return 4 if verdict is Status.UNKNOWN else 0
+
+    def to_json(self) -> dict[str, Json]:
+        """The document of the contract."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "tool": {"name": TOOL, "version": self.version},
+            "run": self.run.to_json(),
+            "target": self.target.to_json(),
+            "profile": {"name": self.profile, "stage": self.stage},
+            "verdict": str(self.verdict),
+            "root_cause": self.root_cause,
+            "summary": self.summary,
+            "problems": [problem.to_json() for problem in self.problems],
+            "checks": [check.to_json() for check in self.checks],
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> Report:
+        """Read a saved report.
+
+        Raises:
+            ValueError: the document is no report of this schema version.
+        """
+        try:
+            if document["schema_version"] != SCHEMA_VERSION:
+                raise ValueError(f"schema_version is {document['schema_version']!r}, not 1")
+            run, target, profile = document["run"], document["target"], document["profile"]
+            return cls(
+                version=document["tool"]["version"],
+                run=RunInfo(
+                    run["id"],
+                    run["started_at"],
+                    run["duration_ms"],
+                    run["label"],
+                    run["hostname"],
+                    run["requests"],
+                    run.get("interrupted", False),
+                ),
+                target=TargetInfo(
+                    target["input"],
+                    target["kind"],
+                    target["base_url"],
+                    target["host"],
+                    target["port"],
+                    target["project"],
+                    target["repository"],
+                ),
+                profile=profile["name"],
+                stage=profile["stage"],
+                problems=tuple(
+                    Problem(
+                        item["code"],
+                        Status(item["status"]),
+                        item["check"],
+                        item["message"],
+                        item["remedy"],
+                        item["owner"],
+                        item["evidence"],
+                        tuple(item["reproduce"]),
+                    )
+                    for item in document["problems"]
+                ),
+                checks=tuple(_check_from_json(item) for item in document["checks"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a bbdiag report: {error!r}") from None
+
+
+def _check_from_json(item: Any) -> CheckResult:
+    because = item["skipped_because"]
+    return CheckResult(
+        item["id"],
+        item["title"],
+        Status(item["status"]),
+        item["started_ms"],
+        item["duration_ms"],
+        Because(because["check"], because["code"]) if because else None,
+        tuple(
+            FindingResult(part["code"], Status(part["status"]), part["message"], part["evidence"])
+            for part in item["findings"]
+        ),
+        tuple(
+            TimingResult(part["what"], part["detail"], part["started_ms"], part["duration_ms"])
+            for part in item.get("timings", [])
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a renderer may draw."""
+
+    color: bool = False
+    width: int = 80  # columns
+    timings: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a check went, before its consequences are sorted out."""
+
+    id: str
+    title: str
+    findings: list[tuple[Finding, FindingResult, Problem]] = field(default_factory=list)
+    started_ms: int | None = None
+    duration_ms: int | None = None
+    because: Because | None = None
+    timings: Sequence[TimingResult] = ()
+
+    @property
+    def worst(self) -> FindingResult | None:
+        results = [result for _, result, _ in self.findings]
+        return max(results, key=lambda result: result.status.severity, default=None)
+
+
+_PROBLEMS = (Status.FAIL, Status.UNKNOWN, Status.WARN)
+
+
+def conclude(outcomes: Sequence[Outcome]) -> tuple[tuple[Problem, ...], tuple[CheckResult, ...]]:
+    """Sort causes from consequences: problems (causes first) and the result of each check.
+
+    A finding that another finding's verdict `explains` is a mere consequence: it leaves the
+    problems, and a check that is left with nothing else counts as skipped because of the cause.
+    """
+    explained: dict[str, Because] = {}
+    for outcome in outcomes:
+        for finding, _, _ in outcome.findings:
+            for code in finding.verdict.explains:
+                explained.setdefault(code, Because(outcome.id, finding.code))
+    problems: list[Problem] = []
+    checks: list[CheckResult] = []
+    for outcome in outcomes:
+        because = outcome.because
+        if because is not None:
+            because = explained.get(because.code, because)
+        results: list[FindingResult] = []
+        for finding, result, problem in outcome.findings:
+            cause = explained.get(finding.code)
+            if cause is None or result.status not in _PROBLEMS:
+                results.append(result)
+                if result.status in _PROBLEMS:
+                    problems.append(problem)
+                continue
+            because = because or cause
+            results.append(FindingResult(result.code, Status.SKIP, result.message, result.evidence))
+        status = _status(results, because)
+        checks.append(
+            CheckResult(
+                outcome.id,
+                outcome.title,
+                status,
+                outcome.started_ms,
+                outcome.duration_ms,
+                because if status is Status.SKIP else None,
+                tuple(results),
+                tuple(outcome.timings),
+            )
+        )
+    problems.sort(key=lambda problem: _PROBLEMS.index(problem.status))
+    return tuple(problems), tuple(checks)
+
+
+def _status(results: Sequence[FindingResult], because: Because | None) -> Status:
+    worst = max((result.status for result in results), key=lambda s: s.severity, default=None)
+    if because is not None and (worst is None or worst.severity <= Status.OK.severity):
+        return Status.SKIP
+    return worst or Status.OK

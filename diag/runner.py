@@ -1,0 +1,307 @@
+"""Runs the checks of a plan: each in a thread of its own, as soon as the facts it needs are there.
+
+The runner ends by the deadline whatever the checks do: threads are daemons, and one that is still
+waiting then is left behind and reported as not finished.
+"""
+
+from __future__ import annotations
+
+import socket
+import string
+import threading
+import traceback
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from diag.check import Check
+from diag.context import Context, DeadlineExceededError, Run, words
+from diag.facts import Fact, Target
+from diag.model import Finding, Json, Status, Verdict, skip, unknown
+from diag.plan import Plan
+from diag.report import (
+    Because,
+    FindingResult,
+    Outcome,
+    Problem,
+    Report,
+    RunInfo,
+    TargetInfo,
+    TimingResult,
+    conclude,
+)
+from diag.secret import Scrubber
+from diag.settings import Settings
+from diag.version import VERSION
+
+UNFINISHED = unknown(
+    "check-unfinished",
+    "check {check} was not finished when the time was over ({deadline} s)",
+    remedy="Give it more time with --deadline.",
+)
+INTERRUPTED = unknown(
+    "check-interrupted",
+    "check {check} was interrupted",
+    remedy="Run it again and let it finish.",
+)
+CRASHED = Verdict(
+    "check-crashed",
+    Status.ERROR,
+    "bbdiag's own fault in check {check}: {error}",
+    "Please report it with this output; the rest of the report stands.",
+)
+LEFT_OUT = skip("check-left-out", "left out with --skip")
+VERDICTS = (UNFINISHED, INTERRUPTED, CRASHED, LEFT_OUT)
+
+Progress = Callable[[str, str], None]  # (check id, "started" or its status)
+
+
+class _Texts(string.Formatter):
+    """`str.format` for messages: a list reads as "a, b", nothing as "–"."""
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        if value is None:
+            return "–"
+        if isinstance(value, (list, tuple)):
+            return ", ".join(map(str, value))
+        return super().format_field(value, format_spec)
+
+
+class Runner:
+    """One run of a plan."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        plan: Plan,
+        scrubber: Scrubber | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.settings = settings
+        self.plan = plan
+        self.run = Run(settings, scrubber or Scrubber())
+        self.run.scrubber.learn(settings.given.secret, [settings.user, settings.given.user])
+        self._progress = progress or (lambda _check, _event: None)
+        self._outcomes = {check.id: Outcome(check.id, check.title) for check in plan.chosen}
+        self._waiting = list(plan.chosen)
+        self._running: set[str] = set()
+        self._changed = threading.Condition()
+        self._closed = False  # no outcome is changed any more
+        self._texts = _Texts()
+
+    def execute(self) -> Report:
+        """Run until everything has ended, the deadline is over, or Ctrl-C."""
+        started_at = datetime.now(UTC)
+        interrupted = False
+        try:
+            self._loop()
+        except KeyboardInterrupt:
+            interrupted = True
+        with self._changed:
+            self._closed = True
+            for check_id in self._running:
+                verdict = INTERRUPTED if interrupted else UNFINISHED
+                finding = verdict(check=check_id, deadline=f"{self.settings.deadline:g}")
+                self._add(check_id, finding)
+                outcome = self._outcomes[check_id]
+                if outcome.started_ms is not None:
+                    outcome.duration_ms = self.run.elapsed_ms() - outcome.started_ms
+            for check in self._waiting:
+                self._skip(check)
+        self.run.close()
+        return self._report(started_at, interrupted)
+
+    # scheduling
+
+    def _loop(self) -> None:
+        with self._changed:
+            while self._waiting or self._running:
+                while self._start_ready():
+                    pass
+                if not self._running:
+                    return
+                left = self.run.cutoff()
+                if left <= 0:
+                    return
+                self._changed.wait(left)
+
+    def _start_ready(self) -> bool:
+        """Start, or skip, every check whose facts are settled; whether that changed anything."""
+        moved = False
+        for check in list(self._waiting):
+            if not all(self._settled(fact) for fact in (*check.requires, *check.after)):
+                continue
+            self._waiting.remove(check)
+            moved = True
+            if all(fact in self.run.facts for fact in check.requires):
+                self._running.add(check.id)
+                self._outcomes[check.id].started_ms = self.run.elapsed_ms()
+                self._progress(check.id, "started")
+                threading.Thread(target=self._work, args=(check,), daemon=True).start()
+            else:
+                self._skip(check)
+        return moved
+
+    def _settled(self, fact: type[Fact]) -> bool:
+        if fact in self.run.facts:
+            return True
+        busy = self._running | {check.id for check in self._waiting}
+        return not any(check.id in busy for check in self.plan.providers(fact))
+
+    def _work(self, check_type: type[Check]) -> None:
+        check_id = check_type.id
+        try:
+            check = check_type()
+            for item in check.run(Context(self.run, check)):
+                if not self._take(check, item):
+                    return
+        except DeadlineExceededError:
+            self._end(check_id, UNFINISHED(check=check_id, deadline=f"{self.settings.deadline:g}"))
+        except Exception as error:  # a crash of one check is that check's error
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})"
+            self._end(check_id, CRASHED(check=check_id, error=self.run.scrubber.text(text, 300)))
+        else:
+            self._end(check_id, None)
+
+    def _take(self, check: Check, item: Finding | Fact) -> bool:
+        """Keep what a check yielded; False when the run is over."""
+        with self._changed:
+            if self._closed:
+                return False
+            if isinstance(item, Finding):
+                self._add(check.id, item)
+            elif type(item) in check.provides:
+                self.run.facts[type(item)] = item
+                self._changed.notify_all()
+            else:
+                raise TypeError(f"{type(item).__name__} is not among what it provides")
+            return True
+
+    def _end(self, check_id: str, finding: Finding | None) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            if finding is not None:
+                self._add(check_id, finding)
+            outcome = self._outcomes[check_id]
+            outcome.duration_ms = self.run.elapsed_ms() - (outcome.started_ms or 0)
+            self._running.discard(check_id)
+            worst = outcome.worst
+            self._progress(check_id, str(worst.status) if worst else "ok")
+            self._changed.notify_all()
+
+    def _skip(self, check: type[Check]) -> None:
+        self._outcomes[check.id].because = self._cause(check)
+        self._progress(check.id, "skip")
+
+    def _cause(self, check: type[Check]) -> Because | None:
+        """Why a required fact is missing: the worst finding of who should have given it."""
+        candidates: list[tuple[int, Because]] = []
+        for fact in check.requires:
+            if fact in self.run.facts:
+                continue
+            for provider in self.plan.providers(fact):
+                if provider in self.plan.left_out:
+                    candidates.append((Status.FAIL.severity, Because(provider.id, LEFT_OUT.code)))
+                    continue
+                outcome = self._outcomes[provider.id]
+                worst = outcome.worst
+                if outcome.because is not None:
+                    candidates.append((Status.FAIL.severity, outcome.because))
+                elif worst is not None:
+                    candidates.append((worst.status.severity, Because(provider.id, worst.code)))
+        return max(candidates, key=lambda item: item[0], default=(0, None))[1]
+
+    # texts
+
+    def _add(self, check_id: str, finding: Finding) -> None:
+        scrubber = self.run.scrubber
+        evidence = scrubber.json(finding.evidence)
+        assert isinstance(evidence, dict)  # noqa: S101 - the scrubber keeps the shape
+        values = {**words(self.settings, self.run.facts), **finding.evidence}
+        message = self._fill(finding.verdict.message, values)
+        problem = Problem(
+            finding.code,
+            finding.status,
+            check_id,
+            message,
+            self._fill(finding.remedy, values),
+            finding.owner,
+            evidence,
+            tuple(self._fill(line, values) for line in finding.reproduce),
+        )
+        result = FindingResult(finding.code, finding.status, message, evidence)
+        self._outcomes[check_id].findings.append((finding, result, problem))
+
+    def _fill(self, template: str, values: Mapping[str, Json]) -> str:
+        return self.run.scrubber.text(self._texts.vformat(template, (), values))
+
+    def _report(self, started_at: datetime, interrupted: bool) -> Report:
+        for check_id, timings in self.run.timings.items():
+            self._outcomes[check_id].timings = [
+                TimingResult(t.what, t.detail, t.started_ms, t.duration_ms) for t in timings
+            ]
+        left_out = [Outcome(check.id, check.title) for check in self.plan.left_out]
+        for outcome in left_out:
+            self._outcomes[outcome.id] = outcome
+            self._add(outcome.id, LEFT_OUT())
+        order = sorted(
+            (*self.plan.chosen, *self.plan.left_out), key=lambda check: (check.order, check.id)
+        )
+        problems, checks = conclude([self._outcomes[check.id] for check in order])
+        settings = self.settings
+        return Report(
+            version=VERSION,
+            run=RunInfo(
+                id=uuid.uuid4().hex,
+                started_at=started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                duration_ms=self.run.elapsed_ms(),
+                label=settings.label,
+                hostname=socket.gethostname(),
+                requests=self.run.http.requests if "http" in self.run.__dict__ else 0,
+                interrupted=interrupted,
+            ),
+            target=target_info(settings, self.run),
+            profile=settings.profile.name,
+            stage=settings.stage,
+            problems=problems,
+            checks=checks,
+        )
+
+
+def target_info(settings: Settings, run: Run) -> TargetInfo:
+    """The target as far as it is known."""
+    target = run.facts.get(Target)
+    shown = run.scrubber.text(settings.url)
+    if not isinstance(target, Target):
+        return TargetInfo(shown)
+    return TargetInfo(
+        shown,
+        target.kind,
+        target.base_url,
+        target.host,
+        target.port,
+        target.project,
+        target.repository,
+    )
+
+
+def execute(
+    settings: Settings,
+    checks: Sequence[type[Check]],
+    *,
+    scrubber: Scrubber | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Plan and run.
+
+    Raises:
+        ValueError: `only` or `skip` name a check that does not exist.
+    """
+    from diag import plan
+
+    options = ["webhook-test"] if settings.webhook_test else []
+    made = plan.make(checks, only=settings.only, skip=settings.skip, opted_in=options)
+    return Runner(settings, made, scrubber, progress).execute()

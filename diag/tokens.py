@@ -1,0 +1,120 @@
+"""What the text of a secret gives away before it is sent: stray characters, placeholders, and
+whose product it comes from.
+
+Nothing here returns any part of the secret; the answers are words for a message.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from diag.characters import describe, unseen
+from diag.secret import Secret
+
+Scheme = Literal["basic", "bearer"]
+
+_QUOTES = frozenset("\"'`“”‘’«»")
+_VARIABLE_NAME = r"[A-Z_][A-Z0-9_]*|\w*(?:token|passw|secret|apikey)\w*"
+_PLACEHOLDERS = (
+    ("a shell variable that was not expanded", rf"\$+(?:env:)?(?:(?i:ENV:)?(?:{_VARIABLE_NAME}))"),
+    ("a variable that was not expanded", r"\$+\{.*\}|\$\(.*\)"),
+    ("a Windows variable that was not expanded", r"%\w+%|!\w+!"),
+    ("a template's field that was not filled in", r"\{\{.*\}\}|\(\(.*\)\)|\#\{.*\}\#?|__\w+__"),
+    ("the name of a field from a manual", r"<.+>|\[.+\]|\{.+\}|‹.+›"),
+    (
+        "an example from a manual",
+        r"(?i:(?:your|my|insert|enter|put|paste|replace)[-_. ]?.*(?:token|passw|secret|key|pat).*)",
+    ),
+    (
+        "a row of masking characters instead of the secret",
+        r"(?:BBDC-|A[TC]{3}T3x\w*?[-_]?|ATBB)?(?:[xX]{3,}|[*•●.…·_?#-]{3,}|…)",
+    ),
+)
+_WORDS = re.compile(  # never a token; but people do have such passwords
+    r"(?i:(?:http[-_]?)?(?:access[-_]?|api[-_]?|bearer[-_]?|bitbucket[-_]?)?(?:token|password|secret)"
+    r"|change[-_ ]?(?:me|it)|replace[-_ ]?me|example|dummy|todo|tbd|none|null|nil|undefined)"
+)
+_COMPILED = tuple((words, re.compile(pattern)) for words, pattern in _PLACEHOLDERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """The product whose tokens begin like this. `kind` completes "it looks like …"."""
+
+    kind: str
+    bitbucket: Literal["datacenter", "cloud"] | None = None  # None: no Bitbucket at all
+
+
+_ISSUERS = tuple(
+    (re.compile(pattern), issuer)
+    for pattern, issuer in (
+        (r"BBDC-[\w+/=@-]{20}", Issuer("a Bitbucket Data Center HTTP access token", "datacenter")),
+        (r"ATATT3x\w{10}", Issuer("an Atlassian Cloud API token", "cloud")),
+        (r"ATCTT3x\w{10}", Issuer("a Bitbucket Cloud access token", "cloud")),
+        (r"ATBB\w{20}", Issuer("a Bitbucket Cloud app password", "cloud")),
+        (r"(?:gh[pousr]|github_pat)_\w{10}", Issuer("a GitHub token")),
+        (
+            r"gl(?:pat|dt|rt|rtr|ptt|cbt|ft|imt|agent|oas|soat|ffct|wt)-[\w.-]{10}",
+            Issuer("a GitLab token"),
+        ),
+        (r"npm_\w{10}", Issuer("an npm token")),
+        (r"(?:xox[a-z]|xapp)-[\w.-]{6}", Issuer("a Slack token")),
+        (r"(?:AKIA|ASIA)[A-Z0-9]{16}$", Issuer("an AWS access key")),
+        (r"dckr_(?:pat|oat)_\w{10}", Issuer("a Docker Hub token")),
+        (r"pypi-\w{10}", Issuer("a PyPI token")),
+        (r"sq[upa]_\w{10}", Issuer("a SonarQube token")),
+        (r"CCI(?:PAT|PRJ)_\w{6}", Issuer("a CircleCI token")),
+        (r"hv[sbr]\.\w{10}", Issuer("a HashiCorp Vault token")),
+        (r"sk_(?:live|test)_\w{10}", Issuer("a Stripe key")),
+    )
+)
+
+
+def stray_characters(secret: Secret, scheme: Scheme) -> str | None:
+    """What in the secret cannot belong to it ("a line break (U+000A) at the end"), or None.
+
+    A token sent as Bearer has visible ASCII characters only. A password may hold any, but hardly
+    begins or ends with a blank, or holds a line break.
+    """
+    text = secret.reveal()
+    for position, character in enumerate(text):
+        edge = not text[:position].strip() or not text[position:].strip()
+        if unseen(character):
+            wrong = scheme == "bearer" or edge or not (character.isprintable() or character == " ")
+        else:
+            wrong = scheme == "bearer" and not character.isascii()
+        if wrong:
+            return f"{describe(character)} {_where(text, position)}"
+    if scheme == "bearer" and text[0] in _QUOTES and text[-1] in _QUOTES:
+        return "quotation marks around it"
+    return None
+
+
+def placeholder(secret: Secret, scheme: Scheme) -> str | None:
+    """What the secret is instead of one ("a shell variable that was not expanded"), or None."""
+    text = _core(secret)
+    for words, pattern in _COMPILED:
+        if pattern.fullmatch(text):
+            return words
+    if scheme == "bearer" and _WORDS.fullmatch(text):
+        return "a word that stands for the secret in a manual"
+    return None
+
+
+def issuer(secret: Secret) -> Issuer | None:
+    """Which product's tokens begin like this, None where nothing tells."""
+    text = _core(secret)
+    return next((issuer for pattern, issuer in _ISSUERS if pattern.match(text)), None)
+
+
+def _core(secret: Secret) -> str:
+    """The text without blanks and quotation marks around it."""
+    return secret.reveal().strip().strip("\"'`").strip()
+
+
+def _where(text: str, position: int) -> str:
+    if not text[position:].strip():
+        return "at the end"
+    return "inside" if text[:position].strip() else "at the start"

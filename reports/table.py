@@ -1,0 +1,193 @@
+"""For people: the verdict in one sentence, what to do, a picture of the way, then every check."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+
+from tabulate import tabulate
+
+from diag.api import CheckResult, Problem, Report, Status, Style
+
+SYMBOLS = {
+    Status.OK: "✓",
+    Status.WARN: "!",
+    Status.UNKNOWN: "?",
+    Status.FAIL: "✗",
+    Status.ERROR: "✗",
+    Status.SKIP: "-",
+}
+COLORS = {
+    Status.OK: "32",
+    Status.WARN: "33",
+    Status.UNKNOWN: "35",
+    Status.FAIL: "31",
+    Status.ERROR: "31",
+    Status.SKIP: "2",
+}
+OWNERS = {
+    "you": "you",
+    "network-admin": "the network administrator (firewall, routing)",
+    "dns-admin": "the DNS administrator",
+    "proxy-admin": "the proxy's administrator",
+    "server-admin": "the server's administrator (host, certificate, reverse proxy)",
+    "bitbucket-admin": "the Bitbucket administrator",
+    "project-admin": "an administrator of the project or repository",
+    "atlassian": "Atlassian",
+}
+# The stations of the way, in its order: name in the picture, and the checks that judge it.
+STATIONS = (
+    ("url", ("input",)),
+    ("proxy", ("proxy", "proxy-bypass")),
+    ("dns", ("dns",)),
+    ("tcp", ("tcp", "ports")),
+    ("tls", ("tls", "clock")),
+    ("http", ("http",)),
+    ("bitbucket", ("server", "version")),
+    ("token", ("auth",)),
+    ("repos", ("repos",)),
+    ("links", ("base-url",)),
+    ("rights", ("permission",)),
+    ("clone", ("git",)),
+)
+
+
+def render(report: Report, style: Style) -> str:
+    """The report as text of `style.width` columns."""
+    parts = [*_verdict(report, style), "", _way(report, style), "", _table(report, style)]
+    others = report.problems[1:]
+    if others:
+        parts += ["", "Also found:"]
+        for problem in others:
+            parts += ["", *_problem(problem, style)]
+    if style.timings:
+        parts += ["", _timings(report)]
+    parts += ["", *_facts(report, style)]
+    return "\n".join(parts) + "\n"
+
+
+def _verdict(report: Report, style: Style) -> Iterator[str]:
+    if report.run.interrupted:
+        yield _paint("Interrupted: this is what was found so far.", "33", style)
+    if not report.problems:
+        yield from _wrapped(
+            _paint(SYMBOLS[report.verdict], COLORS[report.verdict], style),
+            report.summary,
+            style,
+        )
+        return
+    yield from _problem(report.problems[0], style)
+
+
+def _problem(problem: Problem, style: Style) -> Iterator[str]:
+    symbol = _paint(SYMBOLS[problem.status], COLORS[problem.status], style)
+    yield from _wrapped(symbol, problem.message, style, bold=True)
+    if problem.remedy:
+        yield from _labelled("what to do", problem.remedy, style)
+    yield from _labelled("who", OWNERS.get(problem.owner, problem.owner), style)
+    for index, line in enumerate(problem.reproduce):
+        # A command is to be copied: it stays on one line, however long.
+        yield f"  {'see it' if index == 0 else '':<11}{line}"
+    yield from _labelled("code", f"{problem.code}  (bbdiag explain {problem.code})", style)
+
+
+def _wrapped(symbol: str, text: str, style: Style, *, bold: bool = False) -> Iterator[str]:
+    for index, line in enumerate(_wrap(text, style.width - 2)):
+        shown = _paint(line, "1", style) if bold else line
+        yield f"{symbol if index == 0 else ' '} {shown}"
+
+
+def _labelled(label: str, text: str, style: Style) -> Iterator[str]:
+    for index, line in enumerate(_wrap(text, style.width - 13)):
+        yield f"  {label if index == 0 else '':<11}{line}"
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    lines: list[str] = []
+    for paragraph in text.splitlines() or [""]:
+        lines += textwrap.wrap(
+            paragraph, width, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return lines
+
+
+def _way(report: Report, style: Style) -> str:
+    """The way as a line: what holds, where it breaks, what lies behind the break."""
+    results = {check.id: check for check in report.checks}
+    hops: list[tuple[str, Status]] = []
+    for name, ids in STATIONS:
+        present = [results[check_id] for check_id in ids if check_id in results]
+        if not present or (name == "proxy" and not _through_proxy(present)):
+            continue
+        worst = max((check.status for check in present), key=lambda status: status.severity)
+        hops.append((name, worst))
+    lines: list[str] = []
+    line, length = "you", 3
+    for name, status in hops:
+        joint = " ·· " if status is Status.SKIP else " ─ "
+        mark = "" if status is Status.SKIP else f" {SYMBOLS[status]}"
+        width = len(joint) + len(name) + len(mark)
+        if length + width > style.width - 2:
+            lines.append(line)
+            line, length = "   ", 3
+        line += joint + _paint(name + mark, COLORS[status], style)
+        length += width
+    lines.append(line)
+    return "\n".join("  " + text for text in lines)
+
+
+def _through_proxy(checks: list[CheckResult]) -> bool:
+    codes = {finding.code for check in checks for finding in check.findings}
+    bad = any(check.status in (Status.FAIL, Status.WARN, Status.UNKNOWN) for check in checks)
+    return bad or "proxy-ok" in codes
+
+
+def _table(report: Report, style: Style) -> str:
+    rows = []
+    for check in report.checks:
+        texts = [finding.message for finding in check.findings if finding.status is check.status]
+        if check.skipped_because is not None:
+            because = check.skipped_because
+            texts = [f"not run because of {because.code} ({because.check})"]
+        elif not texts:
+            texts = [finding.message for finding in check.findings] or [check.title]
+        rows.append((f"{SYMBOLS[check.status]} {check.status}", check.id, "\n".join(texts)))
+    widths = [9, max([len(check.id) for check in report.checks], default=5)]
+    room = style.width - sum(widths) - 4
+    rows = [(*row[:2], "\n".join(_wrap(row[2], room))) for row in rows]
+    text = tabulate(
+        rows, headers=("status", "check", "result"), tablefmt="simple", disable_numparse=True
+    )
+    if not style.color:
+        return text
+    for status in Status:
+        pattern = re.compile(rf"^{re.escape(f'{SYMBOLS[status]} {status}')}\b", re.MULTILINE)
+        text = pattern.sub(_paint(f"{SYMBOLS[status]} {status}", COLORS[status], style), text)
+    return text
+
+
+def _timings(report: Report) -> str:
+    rows = [
+        (timing.started_ms, timing.duration_ms, check.id, timing.what, timing.detail)
+        for check in report.checks
+        for timing in check.timings
+    ]
+    headers = ("at ms", "took ms", "check", "what", "detail")
+    return tabulate(sorted(rows), headers=headers, tablefmt="simple")
+
+
+def _facts(report: Report, style: Style) -> Iterator[str]:
+    run = report.run
+    place = f" from {run.label}" if run.label else ""
+    text = (
+        f"{report.target.base_url or report.target.input}: {len(report.checks)} checks"
+        f"{place}, {run.requests} requests, {run.duration_ms} ms"
+        f" (for {report.profile}, stage {report.stage}; bbdiag {report.version})"
+    )
+    for line in _wrap(text, style.width):
+        yield _paint(line, "2", style)
+
+
+def _paint(text: str, color: str, style: Style) -> str:
+    return f"\033[{color}m{text}\033[0m" if style.color and text else text
