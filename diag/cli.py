@@ -99,7 +99,30 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # `bbdiag … | head`: nobody reads on, and that is nobody's fault
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception as error:  # bbdiag's own fault, wherever it is
+        return _own_fault(error, arguments)
     return status if isinstance(status, int) else 0
+
+
+def _own_fault(error: Exception, arguments: Sequence[str]) -> int:
+    """bbdiag itself failed outside of any check: say so in one line, without the caller's data."""
+    from diag.usage import failure, scrub
+
+    where = ""
+    if trace := error.__traceback__:
+        while trace.tb_next:
+            trace = trace.tb_next
+        where = f" in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
+    text = scrub(f"bbdiag itself failed: {type(error).__name__}: {error}{where}")
+    click.echo(text, err=True)
+    click.echo("Please report this line. BBDIAG_DEBUG=1 shows more.", err=True)
+    if os.environ.get("BBDIAG_DEBUG"):
+        import traceback
+
+        click.echo(scrub("".join(traceback.format_exception(error))), err=True)
+    if wants_json(arguments):
+        click.echo(failure(text))
+    return 3
 
 
 def _usage(error: click.UsageError, arguments: Sequence[str]) -> int:

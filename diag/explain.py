@@ -96,3 +96,32 @@ def _wrap(text: str, width: int) -> list[str]:
 def _field(label: str, text: str, width: int) -> Iterator[str]:
     for index, line in enumerate(_wrap(text, width - 12)):
         yield f"{label if index == 0 else '':<12}{line}"
+
+
+def markdown(known: Checks) -> str:
+    """`docs/verdicts.md`: every check and what it can find."""
+    lines = [
+        "# What bbdiag can find",
+        "",
+        "Generated from the checks themselves (`make docs`); `bbdiag explain CODE` prints the same",
+        "in a terminal. Codes are public names: `root_cause` and `problems[].code` of a report.",
+        "*fail* means that it cannot work like this, *warn* that somebody should act, *unknown* that",
+        "it could not be told (never counted as a failure).",
+    ]
+    for item in known.checks:
+        lines += ["", f"## {item.id}", "", f"*Passes when {item.title}.*", ""]
+        lines += [item.documentation()]
+        verdicts = [told for told in item.verdicts() if told.status in SHOWN]
+        for told in verdicts:
+            lines += ["", f"### `{told.code}`", "", _cell(told.message), ""]
+            lines += [f"- *Status:* {told.status}", f"- *Who must act:* {OWNERS[told.owner]}"]
+            lines += [f"- *What to do:* {_cell(told.remedy)}"]
+            lines += [f"- *See it:* `{_readable(line)}`" for line in told.reproduce]
+            if told.explains:
+                consequences = ", ".join(f"`{code}`" for code in told.explains)
+                lines += [f"- *Explains:* {consequences}"]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(template: str) -> str:
+    return _readable(template).replace("<", "&lt;").replace("\n", " ")

@@ -6,7 +6,7 @@ waiting then is left behind and reported as not finished.
 
 from __future__ import annotations
 
-import socket
+import platform
 import string
 import threading
 import traceback
@@ -134,7 +134,9 @@ class Runner:
                 continue
             self._waiting.remove(check)
             moved = True
-            if all(fact in self.run.facts for fact in check.requires):
+            if not self._applies(check):
+                del self._outcomes[check.id]  # another product's check is no part of this report
+            elif all(fact in self.run.facts for fact in check.requires):
                 self._running.add(check.id)
                 self._outcomes[check.id].started_ms = self.run.elapsed_ms()
                 self._progress(check.id, "started")
@@ -142,6 +144,10 @@ class Runner:
             else:
                 self._skip(check)
         return moved
+
+    def _applies(self, check: type[Check]) -> bool:
+        target = self.run.facts.get(Target)
+        return (target.kind if isinstance(target, Target) else "datacenter") in check.kinds
 
     def _settled(self, fact: type[Fact]) -> bool:
         if fact in self.run.facts:
@@ -203,6 +209,8 @@ class Runner:
             if fact in self.run.facts:
                 continue
             for provider in self.plan.providers(fact):
+                if provider.id not in self._outcomes and provider in self.plan.chosen:
+                    continue
                 if provider in self.plan.left_out:
                     candidates.append((Status.FAIL.severity, Because(provider.id, LEFT_OUT.code)))
                     continue
@@ -250,7 +258,9 @@ class Runner:
         order = sorted(
             (*self.plan.chosen, *self.plan.left_out), key=lambda check: (check.order, check.id)
         )
-        problems, checks = conclude([self._outcomes[check.id] for check in order])
+        problems, checks = conclude(
+            [self._outcomes[check.id] for check in order if check.id in self._outcomes]
+        )
         settings = self.settings
         return Report(
             version=VERSION,
@@ -259,7 +269,7 @@ class Runner:
                 started_at=started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 duration_ms=self.run.elapsed_ms(),
                 label=settings.label,
-                hostname=socket.gethostname(),
+                hostname=platform.node(),
                 requests=self.run.http.requests if "http" in self.run.__dict__ else 0,
                 interrupted=interrupted,
             ),

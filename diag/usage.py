@@ -1,43 +1,59 @@
-"""The report of a call that is wrong in itself, for those who asked for JSON."""
+"""The reports of a call that came to no run, for those who asked for JSON."""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
+import platform
 import uuid
 from datetime import UTC, datetime
 
 from diag.model import Status
-from diag.report import Problem, Report, RunInfo, TargetInfo
+from diag.report import CheckResult, FindingResult, Problem, Report, RunInfo, TargetInfo
 from diag.secret import Scrubber, Secret
 from diag.version import VERSION
 
 CODE = "input-config-invalid"
 
 
-def document(message: str) -> str:
-    """One JSON document that says what is wrong with the call."""
+def scrub(text: str) -> str:
+    """`text` without the secret of the environment and without control characters."""
     scrubber = Scrubber()
     token = os.environ.get("BITBUCKET_TOKEN")
     scrubber.learn(Secret(token) if token else None)
+    return "\n".join(scrubber.text(line) for line in text.splitlines())
+
+
+def document(message: str) -> str:
+    """One JSON document that says what is wrong with the call."""
     problem = Problem(
         code=CODE,
         status=Status.FAIL,
         check="input",
-        message=scrubber.text(message),
+        message=scrub(message),
         remedy="Correct the call or the file it names; bbdiag --help describes every option.",
         owner="you",
         reproduce=("bbdiag --help",),
     )
+    return _print((problem,), ())
+
+
+def failure(message: str) -> str:
+    """One JSON document that says that bbdiag itself failed."""
+    finding = FindingResult("check-crashed", Status.ERROR, scrub(message))
+    crashed = CheckResult("bbdiag", "bbdiag works", Status.ERROR, findings=(finding,))
+    return _print((), (crashed,))
+
+
+def _print(problems: tuple[Problem, ...], checks: tuple[CheckResult, ...]) -> str:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     report = Report(
         version=VERSION,
-        run=RunInfo(uuid.uuid4().hex, now, 0, None, socket.gethostname(), 0),
+        run=RunInfo(uuid.uuid4().hex, now, 0, None, platform.node(), 0),
         target=TargetInfo(""),
         profile="",
         stage="",
-        problems=(problem,),
-        checks=(),
+        problems=problems,
+        checks=checks,
     )
     return json.dumps(report.to_json(), ensure_ascii=False, indent=2)

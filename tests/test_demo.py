@@ -1,0 +1,53 @@
+"""The embedded Bitbucket, broken in every way it knows: the diagnosis names that way, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jsonschema
+import pytest
+
+from diag import registry
+from diag.commands import demo
+from diag.model import Status
+from diag.report import Report
+from diag.runner import execute
+from diag.schema import schema
+from diag.simulator import FAULTS, Simulator
+
+Run = Callable[[str | None], Report]
+
+
+def run(code: str | None) -> tuple[Report, Simulator]:
+    with Simulator(code) as simulator:
+        settings = demo._settings(simulator.scenario)
+        return execute(settings, registry.checks().checks), simulator
+
+
+def test_the_healthy_one_has_nothing_to_complain_about() -> None:
+    report, simulator = run(None)
+    assert [problem.to_json() for problem in report.problems] == []
+    assert report.verdict is Status.OK
+    assert {check.status for check in report.checks} <= {Status.OK, Status.SKIP}
+    assert report.run.requests == len(simulator.requests) <= 12
+    assert {request.method for request in simulator.requests} <= {"GET", "HEAD"}
+    assert all(request.known for request in simulator.requests)
+
+
+@pytest.mark.parametrize("code", FAULTS)
+def test_a_fault_is_named_as_the_one_root_cause(code: str) -> None:
+    report, simulator = run(code)
+    assert report.root_cause == code, [problem.to_json() for problem in report.problems]
+    jsonschema.validate(report.to_json(), schema())
+    for problem in report.problems:
+        for text in (problem.message, problem.remedy, *problem.reproduce):
+            assert "{" not in text or "${" in text or "%{" in text, text
+    # What was asked of the server is what the real one has, and the secret was never pressed on it.
+    assert [r for r in simulator.requests if not r.known and r.method not in ("GET", "HEAD")] == []
+    credentialed = [r for r in simulator.requests if r.authorization != "none"]
+    refused = [index for index, r in enumerate(credentialed) if r.status == 401]
+    assert refused in ([], [len(credentialed) - 1]), "the secret was sent again after a 401"
+
+
+def test_at_least_sixty_faults_can_be_shown() -> None:
+    assert len(FAULTS) >= 60
