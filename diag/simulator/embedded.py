@@ -1,0 +1,306 @@
+"""The simulator itself: puts the parts together, starts and stops them, and keeps the record."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ssl
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.utils import format_datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote, urlsplit
+
+from diag.simulator.data import (
+    CREDENTIALS,
+    VERSION,
+    Instance,
+    Repository,
+    many_repositories,
+)
+from diag.simulator.faults import FAULTS
+from diag.simulator.proxy import Proxy
+from diag.simulator.scenario import HOST, Answer, Gateway, Policy, Scenario, Setup
+from diag.simulator.server import (
+    LOOPBACK,
+    Connection,
+    Listener,
+    Request,
+    Response,
+    Site,
+    talk_http,
+)
+
+SSH_BANNER = b"SSH-2.0-SSHD-UNKNOWN\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One request as the simulator saw it, without the secret."""
+
+    method: str
+    path: str
+    query: str
+    authorization: str  # "none", or the scheme in lower case: "bearer", "basic", …
+    status: int  # of the answer, also where that was then sent in a broken way
+    known: bool  # path, method and every parameter exist in a real Bitbucket
+    user_agent: str
+    host: str
+    secure: bool  # came over TLS
+    cookie: bool  # carried one: nothing should be kept between requests
+    exposed: bool  # the secret stood outside of the Authorization header
+
+
+class Simulator:
+    """A Bitbucket Data Center on loopback, healthy or with one fault, to be started once.
+
+    `scenario`, `port`, `ca_pem` and the rest are there from the start on; the record of requests
+    outlives the end.
+
+    Args:
+        fault: a code from FAULTS, or None.
+        tls: https or plain http.
+        context_path: "" or such as "/bitbucket".
+        version: what it says to be, and behaves as where that matters.
+        credential: the name of a way to sign in, from CREDENTIALS.
+        repositories: all there are, or how many more than usual.
+        page_limit: the most a page holds.
+        now: the time it believes to be, aware; None: this machine's.
+        base_url: what it believes its address to be; None: the right one.
+    """
+
+    def __init__(
+        self,
+        fault: str | None = None,
+        *,
+        tls: bool = True,
+        context_path: str = "",
+        version: str = VERSION,
+        credential: str = "admin-token",
+        repositories: Sequence[Repository] | int = 0,
+        page_limit: int = 1000,
+        now: dt.datetime | None = None,
+        base_url: str | None = None,
+    ) -> None:
+        if isinstance(repositories, int):
+            repositories = many_repositories(repositories)
+        self.fault = FAULTS[fault] if fault is not None else None
+        url = f"{'https' if tls else 'http'}://{HOST}{context_path}"
+        self._url = url
+        self._tls = tls
+        self._credential = CREDENTIALS[credential]
+        self._clock = dt.timedelta() if now is None else now - dt.datetime.now(dt.UTC)
+        self.instance = Instance(
+            version=version,
+            context_path=context_path,
+            base_url=url if base_url is None else base_url,
+            ssh_url=f"ssh://git@{HOST}:7999",
+            page_limit=page_limit,
+            repositories=repositories,
+        )
+        self.ca_pem = ""
+        self._lock = threading.Lock()
+        self._requests: list[Recorded] = []
+        self._tunnels: list[str] = []
+        self._listeners: dict[str, Listener] = {}
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin to listen. Raises OSError if loopback has no port left."""
+        self._directory = tempfile.TemporaryDirectory(prefix="bbdiag-simulator-")
+        try:
+            self._start(Path(self._directory.name))
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, directory: Path) -> None:
+        for name in ("web", "plain", "ssh", "proxy", "closed"):
+            self._listeners[name] = Listener()
+        ports = {name: listener.port for name, listener in self._listeners.items()}
+        web, beside = (443, 80) if self._tls else (80, 443)
+        setup = Setup(
+            instance=self.instance,
+            credential=self._credential,
+            tls=self._tls,
+            clock=self._clock,
+            directory=directory,
+            web_port=ports["web"],
+            plain_port=ports["plain"],
+            ssh_port=ports["ssh"],
+            proxy_port=ports["proxy"],
+            closed_port=ports["closed"],
+            url=self._url,
+            routes={
+                f"{HOST}:{web}": ports["web"],
+                f"{HOST}:{beside}": ports["plain"],
+                f"{HOST}:7990": ports["closed"],
+                f"{HOST}:8443": ports["closed"],
+                f"{HOST}:7999": ports["ssh"],
+            },
+        )
+        if self.fault is not None:
+            self.fault.apply(setup)
+        self._setup = setup
+        context = self._certify(setup) if setup.tls else None
+        self._serve(setup, setup.dialect(self.instance), context)
+        self.scenario = self._scenario(setup)
+
+    def stop(self) -> None:
+        """Stop listening, end every connection, remove every file."""
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+        if self._directory is not None:
+            self._directory.cleanup()
+            self._directory = None
+
+    # what tests and the demo ask
+
+    @property
+    def port(self) -> int:
+        """The loopback port of Bitbucket itself."""
+        return self._setup.web_port
+
+    @property
+    def tls(self) -> bool:
+        return self._setup.tls
+
+    @property
+    def requests(self) -> list[Recorded]:
+        """What was asked so far, in order."""
+        with self._lock:
+            return list(self._requests)
+
+    @property
+    def tunnels(self) -> list[str]:
+        """What the proxy was asked to CONNECT to, "host:port"."""
+        with self._lock:
+            return list(self._tunnels)
+
+    # putting it together
+
+    def _certify(self, setup: Setup) -> ssl.SSLContext:
+        """Make the certificates, write the files that others need, and set up the server's TLS."""
+        from diag.simulator.certificates import issue
+
+        chain = issue(setup.certificates, dt.datetime.now(dt.UTC) + setup.clock)
+        self.ca_pem = chain.root.decode()
+        for name in ("served", "key", "leaf", "root"):
+            (setup.directory / f"{name}.pem").write_bytes(getattr(chain, name))
+        if setup.certificates.issuer_url is not None:
+            setup.routes[f"{urlsplit(setup.certificates.issuer_url).netloc}:80"] = setup.plain_port
+            kind = [("Content-Type", "application/pkix-cert")]
+            setup.plain = lambda _request, _forward: Response(200, [*kind], chain.intermediate_der)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if setup.weak_tls:
+            context.set_ciphers("ALL:@SECLEVEL=0")
+        context.load_cert_chain(setup.directory / "served.pem", setup.directory / "key.pem")
+        if setup.configure_tls is not None:
+            setup.configure_tls(context, self.ca_pem)
+        return context
+
+    def _serve(self, setup: Setup, site: Site, context: ssl.SSLContext | None) -> None:
+        web = self._answer(setup, site, setup.gateway)
+        if setup.web:
+            talk = talk_http(web, context)
+            if (wrapper := setup.talk) is not None:
+                self._listeners["web"].serve(lambda connection: wrapper(connection, talk))
+            else:
+                self._listeners["web"].serve(talk)
+        if setup.plain is not None:
+            self._listeners["plain"].serve(talk_http(self._answer(setup, site, setup.plain)))
+        if setup.ssh:
+            self._listeners["ssh"].serve(say_ssh)
+        if setup.proxy is not None:
+            routes = {
+                f"{HOST}:443": setup.web_port,
+                f"{LOOPBACK}:{setup.closed_port}": setup.web_port,  # a client that maps it first
+                f"{HOST}:7999": setup.ssh_port,
+            }
+            proxy = Proxy(self._watch(setup.proxy), routes, web)
+            self._listeners["proxy"].serve(proxy.talk)
+
+    def _answer(self, setup: Setup, site: Site, gateway: Gateway | None) -> Answer:
+        """How one port answers HTTP: through its gateway, with a date, and recorded."""
+
+        def answer(request: Request) -> Response:
+            known, exposed = site.knows(request), exposes(setup.credential.secret, request)
+            response = site.answer(request) if gateway is None else gateway(request, site.answer)
+            if all(name != "Date" for name, _ in response.headers):
+                now = dt.datetime.now(dt.UTC) + setup.clock
+                response.headers.append(("Date", format_datetime(now, usegmt=True)))
+            record = Recorded(
+                method=request.method,
+                path=request.path,
+                query=request.query,
+                authorization=request.authorization,
+                status=response.status,
+                known=known,
+                user_agent=request.headers.get("user-agent", ""),
+                host=request.host,
+                secure=request.secure,
+                cookie="cookie" in request.headers,
+                exposed=exposed,
+            )
+            with self._lock:
+                self._requests.append(record)
+            return response
+
+        return answer
+
+    def _watch(self, policy: Policy) -> Policy:
+        """The same policy, with every CONNECT noted."""
+
+        def watched(request: Request) -> Response | None:
+            if request.method == "CONNECT":
+                with self._lock:
+                    self._tunnels.append(request.target)
+            return policy(request)
+
+        return watched
+
+    @staticmethod
+    def _scenario(setup: Setup) -> Scenario:
+        ca_file = setup.directory / setup.ca_file if setup.ca_file and setup.tls else None
+        return Scenario(
+            url=setup.url,
+            token=setup.credential.secret,
+            user=setup.credential.user,
+            repo=setup.repo,
+            connect_to=tuple(f"{place}:{LOOPBACK}:{port}" for place, port in setup.routes.items()),
+            ca_file=str(ca_file) if ca_file else None,
+            environ=setup.environ,
+            options=setup.options,
+        )
+
+
+def say_ssh(connection: Connection) -> None:
+    """An SSH server as far as its greeting."""
+    connection.send(SSH_BANNER)
+    connection.swallow()
+
+
+def exposes(secret: str | None, request: Request) -> bool:
+    """Whether the secret stands anywhere in a request but in its Authorization header."""
+    secret = (secret or "").strip()
+    if not secret:
+        return False
+    headers = [value for name, value in request.headers.items() if name != "authorization"]
+    text = "\n".join([request.target, *headers, request.body.decode("latin-1")])
+    return secret in text or quote(secret, safe="") in text
