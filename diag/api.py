@@ -7,7 +7,8 @@ The network lies in `net` (`net.dns`, `net.tcp`, …: imported when first used).
 
 from __future__ import annotations
 
-from diag import bitbucket, net
+from diag import bitbucket, cafile, net, target, tokens, verdicts
+from diag.asking import Asker, said, ssh_greeting, trouble, why_no_ssh
 from diag.check import Check
 from diag.context import Context, DeadlineExceededError, Timing
 from diag.facts import (
@@ -15,11 +16,14 @@ from diag.facts import (
     CertificateDates,
     Channel,
     Clone,
+    CloneTried,
     Credential,
     Fact,
     Identity,
     Instance,
     Link,
+    Realm,
+    Reply,
     Repositories,
     Repository,
     Route,
@@ -34,11 +38,13 @@ from diag.report import CheckResult, Problem, Report, Style
 
 __all__ = [
     "Addresses",
+    "Asker",
     "CertificateDates",
     "Channel",
     "Check",
     "CheckResult",
     "Clone",
+    "CloneTried",
     "Context",
     "Credential",
     "DeadlineExceededError",
@@ -50,6 +56,8 @@ __all__ = [
     "Link",
     "Owner",
     "Problem",
+    "Realm",
+    "Reply",
     "Report",
     "Repositories",
     "Repository",
@@ -64,10 +72,18 @@ __all__ = [
     "Version",
     "Wire",
     "bitbucket",
+    "cafile",
     "fail",
     "net",
     "ok",
+    "said",
     "skip",
+    "ssh_greeting",
+    "target",
+    "tokens",
+    "trouble",
     "unknown",
+    "verdicts",
     "warn",
+    "why_no_ssh",
 ]

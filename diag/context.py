@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diag.net.http import Engine, Http
     from diag.net.tls import Trust
     from diag.profile import Profile
-    from diag.secret import Scrubber
+    from diag.secret import Scrubber, Secret
     from diag.settings import Settings
 
 F = TypeVar("F", bound=Fact)
@@ -185,6 +185,10 @@ class Context:
 
         return Http(self.run.http, self.record)
 
+    def count_request(self) -> None:
+        """Count a request that was not sent with `http`: through a proxy that is being tried."""
+        self.run.http.count()
+
     def parallel(self, tasks: Mapping[K, Callable[[], T]], wait: float | None = None) -> dict[K, T]:
         """Run blocking probes side by side; the results that came within `wait` seconds (default:
         until the deadline), in the order of `tasks`.
@@ -194,6 +198,10 @@ class Context:
         return gather(tasks, self.remaining if wait is None else min(wait, self.remaining))
 
     # words
+
+    def learn(self, secret: Secret, user: str | None = None) -> None:
+        """Keep one more secret out of all output: the password in a proxy's URL."""
+        self.run.scrubber.learn(secret, [user])
 
     def quote(self, text: str, limit: int = 200) -> str:
         """Text from outside, fit to be shown: no secret, no control characters, not too long."""

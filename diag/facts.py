@@ -6,6 +6,7 @@ that declare it in `requires` or `after`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -117,12 +118,26 @@ class CertificateDates(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """What one question to the instance brought, asked without secret: part of `Instance`."""
+
+    request: str = ""  # the URL
+    code: int | None = None  # HTTP status; None when no whole answer came
+    content: Mapping[str, str] | None = None  # what was asked for, None if it is not there
+    said: str = ""  # what the answer says instead, in a few words fit to be shown
+    location: str | None = None  # where it redirects to
+    request_id: str | None = None  # X-AREQUESTID: under this, Bitbucket's log has it
+
+
+@dataclass(frozen=True, slots=True)
 class Instance(Fact):
     """Bitbucket itself answered, here is its base. From check `http`."""
 
     base_url: str  # "https://host/context", no trailing slash
     marks: tuple[str, ...]  # what gave it away: "X-AREQUESTID", …
     same_origin: bool = True  # as the user typed it: only then is the secret sent
+    status: Reply = field(default_factory=Reply)  # of /status: {"state": "RUNNING"}
+    properties: Reply = field(default_factory=Reply)  # of application-properties
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +168,13 @@ class Identity(Fact):
     name: str | None = None
     user_id: str | None = None
 
+    @property
+    def who(self) -> str:
+        """What to call it in a message; the name comes from the network."""
+        if self.kind == "user":
+            return f"user {self.name}"
+        return "nobody in particular" if self.kind == "anonymous" else "the token"
+
 
 @dataclass(frozen=True, slots=True)
 class Link(Fact):
@@ -161,6 +183,8 @@ class Link(Fact):
     href: str  # without user information
     kind: Literal["self", "http", "ssh", "capabilities", "realm", "location"]
     where: str  # "repos: MOB/app links.self"
+    base: str = ""  # the part that says where Bitbucket is: "http://localhost:7990/context"
+    count: int = 1  # how many links of this kind and base were seen; this one is the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +206,16 @@ class Repositories(Fact):
 
     seen: int
     complete: bool  # every page was read
-    sample: tuple[Repository, ...] = ()  # the first ones, and the wanted one
     wanted: Repository | None = None  # the repository that must work, when it was found
+    first: Repository | None = None  # the first one of the wanted project, or of all
     links: tuple[Link, ...] = field(default=(), repr=False)
-    public_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Realm(Fact):
+    """The base URL that Bitbucket names in the OAuth realm of a 401. From `auth`, `repos`."""
+
+    link: Link
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +226,9 @@ class Clone(Fact):
     slug: str
     http: str | None
     ssh: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CloneTried(Fact):
+    """The clone path over HTTP was tried, whatever came of it: what may cost us the secret (a 401)
+    can be asked now. From check `git`."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
-import html
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NoReturn, final
-from urllib.parse import quote, quote_plus
 
 from diag.model import Json
 
 MASK = "***"
-_SHORTEST = 3  # a shorter text is no secret: replacing it everywhere would only garble the report
+_SHORTEST = 3  # replacing a shorter text everywhere would garble the report and hide nothing
+_SHORTEST_CODE = 8  # the same of a piece of base64
+_ENTITIES = dict(
+    zip("\"&'<>+/=", ("quot", "amp", "apos", "lt", "gt", "plus", "sol", "equals"), strict=True)
+)
+_BLANKS = r"(?:\s|\+|%(?:25)*[0-9a-f]{2}|\\+(?:[a-z]|u[0-9a-f]{4})|&(?:amp;)*#?[a-z0-9]+;)+"
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
@@ -29,7 +31,8 @@ class Secret:
         self.__value = value
 
     def reveal(self) -> str:
-        """The text itself. Called where the Authorization header is built, and by `Scrubber`."""
+        """The text itself. Called where the Authorization header is built, by `Scrubber`, and by
+        `diag.tokens`, which answers in words of its own."""
         return self.__value
 
     def __repr__(self) -> str:
@@ -45,6 +48,9 @@ class Secret:
         return bool(self.__value)
 
     def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret cannot be copied or stored")
+
+    def __getstate__(self) -> NoReturn:  # object's would hand out the text
         raise TypeError("a secret cannot be copied or stored")
 
     def __eq__(self, other: object) -> bool:
@@ -72,24 +78,23 @@ class Scrubber:
         """Remember a secret and the names it may be joined with in basic authentication."""
         if secret is None:
             return
-        raw = secret.reveal()
-        for text in {raw, raw.strip()}:
-            if len(text) >= _SHORTEST:
-                self._spellings |= _spellings(text, [user for user in users if user is not None])
+        known = [user for user in users if user is not None]
+        self._spellings |= _spellings(secret.reveal().strip(), known)
         if self._spellings:
             longest_first = sorted(self._spellings, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
+            self._pattern = re.compile("|".join(map(_flexible, longest_first)), re.IGNORECASE)
 
     def text(self, text: str, limit: int | None = None) -> str:
         """`text` without secrets and control characters, at most `limit` characters long.
 
         Scrubbed before it is cut: a cut through the middle would leave half a secret standing.
         """
-        if self._pattern is not None:
-            text = self._pattern.sub(MASK, text)
-        text = _CONTROL.sub("\ufffd", text)
-        if self._pattern is not None:  # a control character may have stood inside the secret
-            text = self._pattern.sub(MASK, text)
+        if self._pattern is None:
+            text = _CONTROL.sub("\ufffd", text)
+        else:
+            text = _CONTROL.sub("\ufffd", self._pattern.sub(MASK, text))
+            if "\ufffd" in text and self._pattern.search(bare := text.replace("\ufffd", "")):
+                text = self._pattern.sub(MASK, bare)  # they stood inside a secret
         if limit is not None and len(text) > limit:
             text = text[: limit - 1] + "…"
         return text
@@ -98,31 +103,63 @@ class Scrubber:
         """The same for every text inside a JSON value, keys included."""
         if isinstance(value, str):
             return self.text(value)
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             return {self.text(str(key)): self.json(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, Sequence):
             return [self.json(item) for item in value]
         return value
 
 
 def _spellings(raw: str, users: list[str]) -> set[str]:
-    plain = {raw, quote(raw, safe=""), quote(raw), quote_plus(raw), html.escape(raw)}
-    plain |= {json.dumps(raw)[1:-1], json.dumps(raw, ensure_ascii=False)[1:-1], raw.encode().hex()}
-    encoded = set()
-    for text in [raw, *(f"{user}:{raw}" for user in users), f":{raw}"]:
-        for code in (_base64(text), base64.urlsafe_b64encode(text.encode()).decode()):
-            encoded |= {code, code.rstrip("="), quote(code, safe="")}
+    """The secret itself and what it is encoded to; `_flexible` adds how each of these is quoted."""
+    data = _bytes(raw)
+    spellings = {raw, data.hex()} if len(raw) >= _SHORTEST else set()
+    codes = {_base64(f"{user}:{raw}").rstrip("=") for user in users} if raw else set()
     # Inside a longer base64 text the secret starts at any of three offsets: cut off what its
     # neighbours blend into, so that `user:secret` is found for users nobody told us about too.
-    data = raw.encode()
     for lead in range(3):
         code = base64.b64encode(b"\0" * lead + data).decode().rstrip("=")
-        start = (0, 2, 3)[lead]
-        inner = code[start : len(code) - 1]
-        if len(inner) >= 8:
-            encoded |= {inner, inner.replace("+", "-").replace("/", "_")}
-    return plain | encoded
+        inner = code[(0, 2, 3)[lead] : None if (lead + len(data)) % 3 == 0 else -1]
+        if len(inner) >= _SHORTEST_CODE:
+            codes.add(inner)
+    return spellings | codes | {code.replace("+", "-").replace("/", "_") for code in codes}
+
+
+def _flexible(text: str) -> str:
+    """A regular expression for `text` in every quoting that it may have gone through.
+
+    Letters and digits stand for themselves; any other character may be percent-encoded (even
+    twice), a JSON or HTML escape, or have a backslash before it; blanks may have run together.
+    """
+    return "".join(map(_character, re.sub(r"\s+", " ", text)))
+
+
+def _character(character: str) -> str:
+    if character.isascii() and character.isalnum():
+        return character
+    if character.isspace():
+        return _BLANKS
+    number = ord(character)
+    ways = [
+        r"\\*" + re.escape(character),
+        "".join(f"%(?:25)*{byte:02x}" for byte in _bytes(character)),
+        "".join(rf"\\+u{unit.hex()}" for unit in _utf16(character)),
+        f"&(?:amp;)*#(?:0*{number}|x0*{number:x});",
+    ]
+    if name := _ENTITIES.get(character):
+        ways.append(f"&(?:amp;)*{name};")
+    return f"(?:{'|'.join(ways)})"
+
+
+def _utf16(character: str) -> list[bytes]:
+    data = character.encode("utf-16-be", "surrogatepass")
+    return [data[index : index + 2] for index in range(0, len(data), 2)]
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, also of an environment variable that was none."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+    return base64.b64encode(_bytes(text)).decode()

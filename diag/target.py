@@ -29,13 +29,14 @@ _LABEL = re.compile(r"[a-z0-9_-]+")
 _HTTP = re.compile(r"(?:(https?)(?::/*|//+))+", re.IGNORECASE)
 _OTHER_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://+", re.IGNORECASE)
 _SECRET_PARAMETER = re.compile(
-    r"([?&;#][^=&;#?/]*(?:passw|token|secret|session|jwt)[^=&;#?/]*=)([^&;#?/]+)", re.IGNORECASE
+    r"([?&;#][^=&;#?/]*(?:passw|token|secret|session|jwt)[^=&;#?/]*=)([^&;#?]+)", re.IGNORECASE
 )
-_DATACENTER_PAGES = frozenset(
-    "about account admin dashboard getting-started j_atl_security_logout login logout mvc profile "
-    "setup status".split()
+_DATACENTER_PAGES = (
+    *("about", "account", "admin", "dashboard", "getting-started", "j_atl_security_logout"),
+    *("login", "logout", "mvc", "profile", "setup", "status"),
 )
-_CLOUD_PAGES = frozenset("account blog dashboard product repo site socialauth support".split())
+_OWN_PARTS = ("projects", "users", "rest", "plugins", *_DATACENTER_PAGES)
+_CLOUD_PAGES = ("account", "blog", "dashboard", "product", "repo", "site", "socialauth", "support")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +207,11 @@ class _Reading:
             port_given=bool(port),
         )
         if not self.scheme:
-            plain = replace(target, scheme="http").base_url if port in _PLAIN_PORTS else None
-            self.note("input-url-missing-scheme", base_url=target.base_url, plain=plain)
+            taken = target.base_url
+            if port in _PLAIN_PORTS:
+                plain = replace(target, scheme="http").base_url
+                taken += f" (port {port} usually speaks plain http: then it is {plain})"
+            self.note("input-url-missing-scheme", taken=taken)
         self._say_what_was_taken(place, target)
         return target
 
@@ -234,14 +238,14 @@ class _Reading:
         )
 
     def _say_what_was_taken(self, place: _Place, target: Target) -> None:
-        if place.form in ("page", "api"):
-            repository = f"{place.project}/{place.repository}" if place.repository else None
-            self.note(
-                f"input-url-has-{place.form}-path",
-                base_url=target.base_url,
-                repository=repository,
-                project=place.project,
-            )
+        if place.form not in ("page", "api"):
+            return
+        taken = f"base URL {target.base_url}"
+        if place.repository:
+            taken += f" and repository {place.project}/{place.repository}"
+        elif place.project:
+            taken += f" and project {place.project}"
+        self.note(f"input-url-has-{place.form}-path", base_url=target.base_url, taken=taken)
 
 
 def _unwrap(text: str) -> str:
@@ -265,7 +269,7 @@ def _split_credentials(rest: str) -> tuple[str, str, str, str]:
         end = _end_of_authority(rest, rest.rindex("@"))
     userinfo, _, authority = rest[:end].rpartition("@")
     user, _, password = userinfo.partition(":")
-    if not password and issuer(Secret(unquote(user))) is not None:
+    if user and not password and issuer(Secret(unquote(user))) is not None:
         user, password = "", user  # a token in the place of the user name
     return user, password, authority, rest[end:]
 
@@ -298,10 +302,10 @@ def _port(text: str) -> int | None:
 
 def _is_ipv6(text: str) -> bool:
     try:
-        IPv6Address(text)
+        zone = IPv6Address(text).scope_id
     except AddressValueError:
         return False
-    return True
+    return zone is None or _is_slug(zone)
 
 
 def _host(text: str) -> str:
@@ -393,7 +397,9 @@ def _datacenter_place(segments: Sequence[str], query: Mapping[str, Sequence[str]
     """The first part that can only be Bitbucket's own ends the context path."""
     for index, context in _prefixes(segments):
         match segments[index:]:
-            case ["scm", key, slug, *rest] if slug.endswith(".git") or not rest:
+            case ["scm", key, slug, *_] if slug.endswith(".git"):
+                return _place("clone", context, _upper(key), slug)
+            case ["scm", key, slug] if key not in _OWN_PARTS:
                 return _place("clone", context, _upper(key), slug)
             case ["rest", *rest]:
                 return _inside("api", context, rest)

@@ -7,6 +7,7 @@ Nothing here returns any part of the secret; the answers are words for a message
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,28 +16,31 @@ from diag.secret import Secret
 
 Scheme = Literal["basic", "bearer"]
 
-_QUOTES = frozenset("\"'`“”‘’«»")
-_VARIABLE_NAME = r"[A-Z_][A-Z0-9_]*|\w*(?:token|passw|secret|apikey)\w*"
-_PLACEHOLDERS = (
-    ("a shell variable that was not expanded", rf"\$+(?:env:)?(?:(?i:ENV:)?(?:{_VARIABLE_NAME}))"),
-    ("a variable that was not expanded", r"\$+\{.*\}|\$\(.*\)"),
-    ("a Windows variable that was not expanded", r"%\w+%|!\w+!"),
-    ("a template's field that was not filled in", r"\{\{.*\}\}|\(\(.*\)\)|\#\{.*\}\#?|__\w+__"),
-    ("the name of a field from a manual", r"<.+>|\[.+\]|\{.+\}|‹.+›"),
+_QUOTES = ('"', "'", "`")
+_SCHEME_WORD = r"(?i:(bearer|basic|token|authorization:))\s"
+_VARIABLE = r"[A-Z_][A-Z0-9_]*|(?i:\w*(?:token|passw|secret|apikey)\w*)"
+_PLACEHOLDERS = (  # each so clearly one that no password looks like it
+    (
+        "a shell variable that was not expanded",
+        rf"\$+(?:env:)?(?:{_VARIABLE})|\$+\{{.*\}}|\$\(.*\)",
+    ),
+    ("a Windows variable that was not expanded", r"%\w+%"),
+    ("a template's field that was not filled in", r"\{\{.*\}\}|\(\(.*\)\)|#\{.*\}#?|__\w+__"),
+    ("a blank of a manual that was not filled in", r"<.+>|‹.+›|\[.+\]|\{.+\}"),
     (
         "an example from a manual",
-        r"(?i:(?:your|my|insert|enter|put|paste|replace)[-_. ]?.*(?:token|passw|secret|key|pat).*)",
+        r"(?i:(?:your|my|insert|enter|put|paste)[-_. ].*(?:token|passw|secret).*)",
     ),
     (
-        "a row of masking characters instead of the secret",
-        r"(?:BBDC-|A[TC]{3}T3x\w*?[-_]?|ATBB)?(?:[xX]{3,}|[*•●.…·_?#-]{3,}|…)",
+        "a row of masking characters",
+        r"(?:BBDC-|AT[AC]TT3x|ATBB)?(?:[xX]{3,}|[*•●.…·_?#-]{3,}|…)",
     ),
 )
-_WORDS = re.compile(  # never a token; but people do have such passwords
-    r"(?i:(?:http[-_]?)?(?:access[-_]?|api[-_]?|bearer[-_]?|bitbucket[-_]?)?(?:token|password|secret)"
+_WORDS = (  # never a token; but people do have such passwords
+    r"(?i:(?:your|my|the)?[-_ ]?(?:http)?[-_ ]?(?:access|api|bearer|bitbucket)?[-_ ]?"
+    r"(?:token|password|secret)[-_ ]?(?:here)?"
     r"|change[-_ ]?(?:me|it)|replace[-_ ]?me|example|dummy|todo|tbd|none|null|nil|undefined)"
 )
-_COMPILED = tuple((words, re.compile(pattern)) for words, pattern in _PLACEHOLDERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,47 +51,48 @@ class Issuer:
     bitbucket: Literal["datacenter", "cloud"] | None = None  # None: no Bitbucket at all
 
 
-_ISSUERS = tuple(
-    (re.compile(pattern), issuer)
-    for pattern, issuer in (
-        (r"BBDC-[\w+/=@-]{20}", Issuer("a Bitbucket Data Center HTTP access token", "datacenter")),
-        (r"ATATT3x\w{10}", Issuer("an Atlassian Cloud API token", "cloud")),
-        (r"ATCTT3x\w{10}", Issuer("a Bitbucket Cloud access token", "cloud")),
-        (r"ATBB\w{20}", Issuer("a Bitbucket Cloud app password", "cloud")),
-        (r"(?:gh[pousr]|github_pat)_\w{10}", Issuer("a GitHub token")),
-        (
-            r"gl(?:pat|dt|rt|rtr|ptt|cbt|ft|imt|agent|oas|soat|ffct|wt)-[\w.-]{10}",
-            Issuer("a GitLab token"),
-        ),
-        (r"npm_\w{10}", Issuer("an npm token")),
-        (r"(?:xox[a-z]|xapp)-[\w.-]{6}", Issuer("a Slack token")),
-        (r"(?:AKIA|ASIA)[A-Z0-9]{16}$", Issuer("an AWS access key")),
-        (r"dckr_(?:pat|oat)_\w{10}", Issuer("a Docker Hub token")),
-        (r"pypi-\w{10}", Issuer("a PyPI token")),
-        (r"sq[upa]_\w{10}", Issuer("a SonarQube token")),
-        (r"CCI(?:PAT|PRJ)_\w{6}", Issuer("a CircleCI token")),
-        (r"hv[sbr]\.\w{10}", Issuer("a HashiCorp Vault token")),
-        (r"sk_(?:live|test)_\w{10}", Issuer("a Stripe key")),
-    )
+_ISSUERS = (
+    (r"BBDC-[\w+/=@-]{20}", Issuer("a Bitbucket Data Center HTTP access token", "datacenter")),
+    (r"ATATT3x\w{10}", Issuer("an Atlassian Cloud API token", "cloud")),
+    (r"ATCTT3x\w{10}", Issuer("a Bitbucket Cloud access token", "cloud")),
+    (r"ATBB\w{20}", Issuer("a Bitbucket Cloud app password", "cloud")),
+    (r"(?:gh[pousr]|github_pat)_\w{10}", Issuer("a GitHub token")),
+    (
+        r"gl(?:pat|dt|rt|rtr|ptt|cbt|ft|imt|agent|oas|soat|ffct|wt)-[\w.-]{10}",
+        Issuer("a GitLab token"),
+    ),
+    (r"npm_\w{10}", Issuer("an npm token")),
+    (r"(?:xox[a-z]|xapp)-[\w.-]{6}", Issuer("a Slack token")),
+    (r"(?:AKIA|ASIA)[A-Z0-9]{16}$", Issuer("an AWS access key")),
+    (r"dckr_(?:pat|oat)_\w{10}", Issuer("a Docker Hub token")),
+    (r"pypi-\w{10}", Issuer("a PyPI token")),
+    (r"sq[upa]_\w{10}", Issuer("a SonarQube token")),
+    (r"CCI(?:PAT|PRJ)_\w{6}", Issuer("a CircleCI token")),
+    (r"hv[sbr]\.\w{10}", Issuer("a HashiCorp Vault token")),
+    (r"sk_(?:live|test)_\w{10}", Issuer("a Stripe key")),
 )
 
 
 def stray_characters(secret: Secret, scheme: Scheme) -> str | None:
-    """What in the secret cannot belong to it ("a line break (U+000A) at the end"), or None.
+    """What in the secret cannot belong to it ("U+000A LINE FEED at the end"), or None.
 
     A token sent as Bearer has visible ASCII characters only. A password may hold any, but hardly
     begins or ends with a blank, or holds a line break.
     """
     text = secret.reveal()
+    if scheme == "bearer" and (word := re.match(_SCHEME_WORD, text)):
+        return f"the word “{word[1]}” in front of it"
     for position, character in enumerate(text):
-        edge = not text[:position].strip() or not text[position:].strip()
         if unseen(character):
-            wrong = scheme == "bearer" or edge or not (character.isprintable() or character == " ")
-        else:
-            wrong = scheme == "bearer" and not character.isascii()
-        if wrong:
-            return f"{describe(character)} {_where(text, position)}"
-    if scheme == "bearer" and text[0] in _QUOTES and text[-1] in _QUOTES:
+            where = _where(text, position)
+            category = unicodedata.category(character)
+            if category == "Cs":
+                return "bytes that are not UTF-8 text"
+            if scheme == "bearer" or category != "Zs" or where != "inside":
+                return f"{describe(character)} {where}"
+        elif scheme == "bearer" and not character.isascii():
+            return "a character that is not ASCII"
+    if scheme == "bearer" and text[:1] in _QUOTES and text[-1:] in _QUOTES:
         return "quotation marks around it"
     return None
 
@@ -95,10 +100,10 @@ def stray_characters(secret: Secret, scheme: Scheme) -> str | None:
 def placeholder(secret: Secret, scheme: Scheme) -> str | None:
     """What the secret is instead of one ("a shell variable that was not expanded"), or None."""
     text = _core(secret)
-    for words, pattern in _COMPILED:
-        if pattern.fullmatch(text):
+    for words, pattern in _PLACEHOLDERS:
+        if re.fullmatch(pattern, text):
             return words
-    if scheme == "bearer" and _WORDS.fullmatch(text):
+    if scheme == "bearer" and re.fullmatch(_WORDS, text):
         return "a word that stands for the secret in a manual"
     return None
 
@@ -106,7 +111,15 @@ def placeholder(secret: Secret, scheme: Scheme) -> str | None:
 def issuer(secret: Secret) -> Issuer | None:
     """Which product's tokens begin like this, None where nothing tells."""
     text = _core(secret)
-    return next((issuer for pattern, issuer in _ISSUERS if pattern.match(text)), None)
+    return next((issuer for pattern, issuer in _ISSUERS if re.match(pattern, text)), None)
+
+
+def no_token(secret: Secret) -> bool:
+    """Whether it cannot be a token of Bitbucket: those are long, and of few kinds of characters.
+
+    HTTP access tokens have 44 characters, OAuth tokens more; what is shorter is a password.
+    """
+    return re.fullmatch(r"[\w.~+/=@-]{30,}", _core(secret)) is None
 
 
 def _core(secret: Secret) -> str:

@@ -47,6 +47,65 @@ GATEWAY_RATE_LIMITED = fail(
         " none, Bitbucket went away during this run: run it again."
     ),
     owner="server-admin",
-    reproduce="for i in 1 2 3 4 5 6 7 8; do {curl} -o /dev/null -w '%{{http_code}}\\n'"
-    " '{url}/status'; done",
+    reproduce="for i in 1 2 3 4 5 6 7 8; do {curl} -i '{url}/status' | head -1; done",
+)
+INVALID_JSON = fail(
+    "http-invalid-json",
+    "{request} is answered {status}, but not with the JSON that belongs there: {said}",
+    remedy=(
+        "Look at that answer: something between here and Bitbucket writes it itself, or changes"
+        " what Bitbucket wrote (a proxy, a firewall, an error page with status 200)."
+    ),
+    owner="server-admin",
+    reproduce="{curl} -i '{request}'",
+)
+RESET_AFTER_ACCEPT = fail(
+    "tcp-reset-after-accept",
+    "the connection to port {port} is accepted and then reset, whatever is sent",
+    remedy=(
+        "Look at what listens there: a load balancer without a living backend, a service that"
+        " refuses this client's address, or one that crashes."
+    ),
+    owner="server-admin",
+    reproduce="{curl} -v {url}/status",
+)
+CLOSED_AFTER_ACCEPT = fail(
+    "tcp-closed-after-accept",
+    "the connection to port {port} is accepted and then closed without a word, whatever is sent",
+    remedy=(
+        "Look at what listens there: mostly a load balancer or port forwarding whose backend is"
+        " down, or one that refuses this client's address."
+    ),
+    owner="server-admin",
+    reproduce="{curl} -v {url}/status",
+)
+SILENT_AFTER_ACCEPT = fail(
+    "tcp-silent-after-accept",
+    "the connection to port {port} is accepted, but nothing is ever answered (waited {timeout} s)",
+    remedy=(
+        "The service hangs or is overloaded: look at its threads and its accept queue (ss -lnt) and"
+        " restart it. A port forwarding may also accept for a machine that is gone."
+    ),
+    owner="server-admin",
+    reproduce="{curl} -v -m 10 {url}/status",
+)
+WRONG_SERVICE_SSH = fail(
+    "tcp-wrong-service-ssh",
+    "SSH answers on port {port}, not a web server ({banner})",
+    remedy="Use the port of the web interface; 7999 is Bitbucket's port for git over SSH.",
+    owner="you",
+    reproduce="nc -w 2 {host} {port} </dev/null",
+)
+CLIENT_CERTIFICATE_REQUIRED = fail(
+    "tls-client-cert-required",
+    "the server lets nobody in without a client certificate",
+    remedy=(
+        "Ask for a way in without one for {profile}, as bbdiag and most products that connect"
+        " cannot present any: another port or name, or an exception for their addresses."
+    ),
+    owner="you",
+    reproduce=(
+        "openssl s_client -connect {connect} -servername {host} </dev/null"
+        " | grep -A9 'client certificate CA names'"
+    ),
 )

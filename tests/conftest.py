@@ -13,6 +13,7 @@ from diag.profile import Profile
 from diag.report import Report
 from diag.secret import Secret
 from diag.settings import ConnectTo, GivenSecret, Settings
+from tests.lab import lab as lab  # noqa: PLC0414 - the fixture
 
 Diagnose = Callable[..., Report]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 
 import jsonschema
 import pytest
 
-from diag import registry
+from diag import cli, registry
 from diag.commands import demo
 from diag.model import Status
 from diag.report import Report
@@ -15,12 +15,10 @@ from diag.runner import execute
 from diag.schema import schema
 from diag.simulator import FAULTS, Simulator
 
-Run = Callable[[str | None], Report]
-
 
 def run(code: str | None) -> tuple[Report, Simulator]:
     with Simulator(code) as simulator:
-        settings = demo._settings(simulator.scenario)
+        settings = demo.settings_from(simulator.scenario)
         return execute(settings, registry.checks().checks), simulator
 
 
@@ -34,7 +32,7 @@ def test_the_healthy_one_has_nothing_to_complain_about() -> None:
     assert all(request.known for request in simulator.requests)
 
 
-@pytest.mark.parametrize("code", FAULTS)
+@pytest.mark.parametrize("code", [code for code in FAULTS if code != "input-config-invalid"])
 def test_a_fault_is_named_as_the_one_root_cause(code: str) -> None:
     report, simulator = run(code)
     assert report.root_cause == code, [problem.to_json() for problem in report.problems]
@@ -47,6 +45,12 @@ def test_a_fault_is_named_as_the_one_root_cause(code: str) -> None:
     credentialed = [r for r in simulator.requests if r.authorization != "none"]
     refused = [index for index, r in enumerate(credentialed) if r.status == 401]
     assert refused in ([], [len(credentialed) - 1]), "the secret was sent again after a 401"
+
+
+def test_a_wrong_profile_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "input-config-invalid"
+    assert cli.run(["demo", "--fault", code, "--format", "json"]) == 2
+    assert json.loads(capsys.readouterr().out)["root_cause"] == code
 
 
 def test_at_least_sixty_faults_can_be_shown() -> None:

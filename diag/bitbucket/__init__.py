@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diag.bitbucket import datacenter
+    from diag.bitbucket import datacenter, lifecycle, listing, reception
 
-__all__ = ["datacenter"]
+__all__ = ["datacenter", "lifecycle", "listing", "reception"]
 
 
 def __getattr__(name: str) -> object:

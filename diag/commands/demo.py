@@ -65,11 +65,17 @@ def _diagnose(scenario: Any) -> Any:
     from diag import output, registry
     from diag.runner import execute
 
+    settings = settings_from(scenario)
     with output.Progress() as progress:
-        return execute(_settings(scenario), registry.checks().checks, progress=progress)
+        return execute(settings, registry.checks().checks, progress=progress)
 
 
-def _settings(scenario: Any) -> Any:
+def settings_from(scenario: Any) -> Any:
+    """`Settings` that meet the simulator as a user would.
+
+    Raises:
+        click.UsageError: the fault is a call that cannot be read.
+    """
     from diag import profile
     from diag.commands._options import ConnectToType
     from diag.secret import Secret
@@ -80,8 +86,13 @@ def _settings(scenario: Any) -> Any:
         Secret(token) if token else None, "the demo's token", announced=token is not None
     )
     rules = tuple(ConnectToType().convert(rule, None, None) for rule in scenario.connect_to)
+    options = dict(scenario.options)
+    try:
+        wanted = profile.load(options.pop("profile", "appcircle"))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     values: dict[str, Any] = {
-        "profile": profile.load("appcircle"),
+        "profile": wanted,
         "repo": scenario.repo,
         "user": scenario.user,
         "given": given,
@@ -89,7 +100,7 @@ def _settings(scenario: Any) -> Any:
         "connect_to": rules,
         "environ": scenario.environ,
     }
-    return Settings(url=scenario.url, **(values | scenario.options))
+    return Settings(url=scenario.url, **(values | options))
 
 
 def _serve(simulator: Any) -> None:

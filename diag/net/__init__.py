@@ -10,9 +10,39 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diag.net import dial, dns, http, proxy, ssh, tcp, tls
+    from diag.net import (
+        dial,
+        dns,
+        doors,
+        http,
+        inspectors,
+        passage,
+        proxy,
+        proxyenv,
+        ssh,
+        tcp,
+        tls,
+        tls_faults,
+        tls_way,
+        tunnel,
+    )
 
-__all__ = ["dial", "dns", "http", "proxy", "ssh", "tcp", "tls"]
+__all__ = [
+    "dial",
+    "dns",
+    "doors",
+    "http",
+    "inspectors",
+    "passage",
+    "proxy",
+    "proxyenv",
+    "ssh",
+    "tcp",
+    "tls",
+    "tls_faults",
+    "tls_way",
+    "tunnel",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from diag.settings import ConnectTo
 
 Connector = Callable[[str, int, float], socket.socket]
+Router = Callable[[str, str, int], "Connector | Forwarder | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Dialer:
         self._addresses: dict[str, tuple[str, ...]] = {}
         self._tunnels: dict[tuple[str, int], Connector] = {}
         self._forwarders: dict[tuple[str, int], Forwarder] = {}
+        self._router: Router | None = None
+        self._routed: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
 
     def mapped(self, host: str, port: int) -> tuple[str, int] | None:
@@ -54,6 +57,24 @@ class Dialer:
         """Reach http://host:port by sending whole requests to a proxy."""
         self._forwarders[host, port] = forwarder
 
+    def route(self, router: Router) -> None:
+        """Have `router(scheme, host, port)` decide how to reach what nobody has registered."""
+        self._router = router
+
+    def prepare(self, scheme: str, host: str, port: int) -> None:
+        """Before a request to scheme://host:port: settle which way it goes."""
+        place = (host, port)
+        if self._router is None or place in self._routed:
+            return
+        self._routed.add(place)
+        if place in self._tunnels or place in self._forwarders:
+            return
+        way = self._router(scheme, host, port)
+        if isinstance(way, Forwarder):
+            self._forwarders[place] = way
+        elif way is not None:
+            self._tunnels[place] = way
+
     def forwarder(self, host: str, port: int) -> Forwarder | None:
         return self._forwarders.get((host, port))
 
@@ -69,11 +90,11 @@ class Dialer:
             return queue.popleft() if queue else None
 
     def connect(
-        self, host: str, port: int, timeout: float, *, fresh: bool = False
+        self, host: str, port: int, timeout: float, *, fresh: bool = False, direct: bool = False
     ) -> socket.socket:
         """An open TCP connection (or tunnel) to (host, port), a parked one unless `fresh`.
 
-        `timeout` is in seconds, for all addresses together.
+        `timeout` is in seconds, for all addresses together. `direct`: past any proxy.
 
         Raises:
             OSError: as the last address tried failed; TimeoutError when none answered in time.
@@ -81,10 +102,11 @@ class Dialer:
         if not fresh and (parked := self.take(host, port)) is not None:
             return parked
         mapped = self.mapped(host, port)
-        if mapped is None and (tunnel := self._tunnels.get((host, port))) is not None:
-            return tunnel(host, port, timeout)
-        if mapped is None and (forwarder := self.forwarder(host, port)) is not None:
-            return forwarder.connect(host, port, timeout)
+        if not direct:
+            if (tunnel := self._tunnels.get((host, port))) is not None:
+                return tunnel(*(mapped or (host, port)), timeout)
+            if (forwarder := self.forwarder(host, port)) is not None:
+                return forwarder.connect(host, port, timeout)
         address, to_port = mapped or (host, port)
         end = time.monotonic() + timeout
         failure: OSError = TimeoutError(f"no answer within {timeout:g} s")

@@ -8,15 +8,16 @@ kept, nothing is retried but a request that met a kept-alive connection the serv
 from __future__ import annotations
 
 import json
+import select
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.cookiejar import DefaultCookiePolicy
+from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import httpcore
 import httpx
@@ -28,7 +29,6 @@ from diag.version import VERSION
 if TYPE_CHECKING:
     from diag.context import Run
     from diag.model import Json
-    from diag.net.dial import Dialer
 
 Failure = Literal[
     "connect",  # no connection: detail says why
@@ -41,12 +41,14 @@ Failure = Literal[
     "endless",  # the body is larger than anything sensible
     "headers-too-large",
     "not-http",
-    "withheld",  # the secret may not be sent there (any more), so the request was not made
+    "withheld",  # the secret may not be sent there (any more), or at all: nothing was sent
     "deadline",  # the run's time is over
 ]
 USER_AGENT = f"bbdiag/{VERSION}"
 MAX_BODY = 8 * 1024 * 1024  # bytes; a page of 1000 repositories is about 2.5 MB
 _FLOW = 4096  # bytes a second: a body that flows at least like this may take longer
+_HTTP = b"HTTP/"  # how an answer begins
+_GREETING = 64  # bytes kept of something that begins otherwise
 
 
 class Headers:
@@ -86,6 +88,8 @@ class Answer:
     elapsed_ms: int = 0
     at: float = 0.0  # time.time() when the head arrived
     credential_sent: bool = False
+    head_ms: int = 0  # until the head arrived, connecting included
+    greeting: bytes = b""  # the first bytes, where they are no HTTP
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)
@@ -122,36 +126,33 @@ class Engine:
     def client(self, verify: bool) -> httpx.Client:
         with self._lock:
             if verify not in self._clients:
-                trust = self.run.trust
-                context = trust.context() if verify else trust.unverified()
-                client = httpx.Client(
-                    transport=_Transport(self.run.dialer, context), trust_env=False, timeout=None
+                self._clients[verify] = httpx.Client(
+                    transport=_Transport(self.run, verify),
+                    cookies=_NoCookies(),
+                    trust_env=False,
+                    timeout=None,  # noqa: S113 - each exchange times itself
                 )
-                client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-                self._clients[verify] = client
             return self._clients[verify]
 
-    def may_send_secret(self, url: str) -> bool:
+    def may_send_secret(self, url: httpx.URL) -> bool:
         """The contract's rule for the secret: to the origin that the user typed, over TLS that
         passed verification or over http:// where the user typed that, and never after a 401."""
         target = self.run.facts.get(Target)
         wire = self.run.facts.get(Wire)
         if self.fuse_blown or not isinstance(target, Target) or not isinstance(wire, Wire):
             return False
-        if _origin(url) != (target.scheme, target.host, target.port):
+        if _origin(url) != (target.scheme, target.host.lower(), target.port):
             return False
         return wire.verified if target.scheme == "https" else True
-
-    def note(self, answer: Answer) -> None:
-        if answer.credential_sent and answer.status == 401:
-            self.fuse_blown = True
 
     def count(self) -> None:
         with self._lock:
             self.requests += 1
 
     def close(self) -> None:
-        for client in self._clients.values():
+        with self._lock:
+            clients = list(self._clients.values())
+        for client in clients:
             client.close()
 
 
@@ -194,21 +195,26 @@ class Http:
             timeout: seconds until the head must be there, and again for the body (longer as long
                 as it flows); default `--timeout`. Both end with the run's deadline.
             fresh: on a connection of its own.
-            verify: False: do not verify the certificate (never with `auth`); default: as the run.
+            verify: whether to verify the certificate (`auth` always does); default: as the run.
         """
         engine = self._engine
-        full = url if "://" in url else (engine.base or self._target().base_url) + url
+        full = (engine.base or self._target().base_url) + url if url.startswith("/") else url
         if query:
             full += ("&" if "?" in full else "?") + urlencode(query)
+        try:
+            address = httpx.URL(full).copy_with(fragment=None, userinfo=b"")
+        except (httpx.InvalidURL, ValueError) as error:
+            return Answer(full, method, failure="connect", detail=self._quoted(error))
+        full = str(address)
+        if address.scheme not in _PORTS or not address.host:
+            return Answer(full, method, failure="connect", detail="no http:// or https:// address")
         sending = {"User-Agent": USER_AGENT, "Accept": "application/json"}
         sending |= {"Accept-Encoding": "identity", **(headers or {})}
-        if fresh:
-            sending["Connection"] = "close"
         if auth:
             credential = engine.run.facts.get(Credential)
             if not isinstance(credential, Credential) or credential.secret is None:
                 return Answer(full, method, failure="withheld", detail="no credential was given")
-            if verify is False or not engine.may_send_secret(full):
+            if verify is False or not engine.may_send_secret(address):
                 return Answer(full, method, failure="withheld", detail="not safe to send it there")
             sending["Authorization"] = authorization(
                 credential.scheme, credential.user, credential.secret
@@ -216,13 +222,13 @@ class Http:
         if verify is None:
             wire = engine.run.facts.get(Wire)
             verify = not (isinstance(wire, Wire) and wire.secure and not wire.verified)
-        exchange = _Exchange(engine, method, full, sending, verify, max_bytes, auth)
+        question = _Question(method, address, sending, verify, max_bytes, auth)
         started = engine.run.elapsed_ms()
-        answer = exchange.perform(timeout, fresh)
-        if answer.failure in ("empty", "reset") and exchange.reused:
-            answer = _Exchange(engine, method, full, sending, verify, max_bytes, auth).perform(
-                timeout, fresh=True
-            )
+        exchange = _Exchange(engine, question, timeout, fresh)
+        answer = exchange.perform()
+        if answer.failure in {"empty", "reset"} and exchange.reused:
+            # A kept connection that the server closes meanwhile says nothing about the server.
+            answer = _Exchange(engine, question, timeout, fresh=True).perform()
         self._record("request", f"{method} {full}", started, engine.run.elapsed_ms() - started)
         return answer
 
@@ -231,92 +237,104 @@ class Http:
         assert isinstance(target, Target)  # noqa: S101 - nothing sends a request without a target
         return target
 
+    def _quoted(self, error: Exception) -> str:
+        return self._engine.run.scrubber.text(str(error), 300)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request as it is to be sent."""
+
+    method: str
+    url: httpx.URL
+    headers: Mapping[str, str] = field(repr=False)  # may hold the secret
+    verify: bool
+    max_bytes: int
+    auth: bool
+
 
 class _Exchange:
     """One request and its answer."""
 
     def __init__(
-        self,
-        engine: Engine,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        verify: bool,
-        max_bytes: int,
-        auth: bool,
+        self, engine: Engine, question: _Question, timeout: float | None, fresh: bool
     ) -> None:
         self.engine = engine
-        self.method = method
-        self.url = url
-        self.headers = headers
-        self.verify = verify
-        self.max_bytes = max_bytes
-        self.auth = auth
-        self.reused = False
+        self.question = question
+        self.fresh = fresh
+        self.limit = min(timeout or engine.run.settings.timeout, engine.run.remaining())
+        self.until = time.monotonic() + self.limit  # httpcore's own timeouts are per read
+        self.reused = False  # the connection was open before
+        self.credential_sent = False
+        self.greeting = b""  # what came first, until it is known to be HTTP
 
-    def perform(self, timeout: float | None, fresh: bool) -> Answer:
-        run = self.engine.run
-        limit = min(timeout or run.settings.timeout, run.remaining())
-        if limit <= 0:
-            return Answer(self.url, self.method, failure="deadline", detail="the time is over")
+    def left(self) -> float:
+        """Seconds that the next operation on the socket may take."""
+        return max(0.001, self.until - time.monotonic())
+
+    def perform(self) -> Answer:
+        question = self.question
+        url = str(question.url)
+        if self.limit <= 0:
+            return Answer(url, question.method, failure="deadline", detail="the time is over")
         self.engine.count()
         began = time.monotonic()
         head: httpx.Response | None = None
         body = bytearray()
         at = 0.0
+        head_ms = 0
         failure: Failure | None = None
         detail = ""
         try:
-            client = self.engine.client(self.verify)
+            client = self.engine.client(question.verify)
             request = client.build_request(
-                self.method,
-                self.url,
-                headers={key.encode(): value.encode() for key, value in self.headers.items()},
-                extensions={"bbdiag": {"until": began + limit, "fresh": fresh, "exchange": self}},
+                question.method,
+                question.url,
+                headers=[(key.encode(), value.encode()) for key, value in question.headers.items()],
+                extensions={"bbdiag": self},
             )
             head = client.send(request, stream=True, follow_redirects=False)
             at = time.time()
-            request.extensions["bbdiag"]["until"] = time.monotonic() + limit
-            failure, detail = self._read(head, request.extensions["bbdiag"], body, limit)
+            head_ms = round((time.monotonic() - began) * 1000)
+            if question.auth and head.status_code == 401:
+                self.engine.fuse_blown = True
+            failure, detail = self._read(head, body)
         except _Trouble as trouble:
             failure, detail = trouble.failure, trouble.detail
-            if head is not None and failure in ("timeout", "empty", "reset"):
+            if head is not None and failure in {"timeout", "empty", "reset"}:
                 failure = "slow" if failure == "timeout" else "truncated"
-        except httpx.InvalidURL as error:
-            failure, detail = "connect", str(error)
         except httpx.DecodingError as error:
-            failure, detail = "truncated", str(error)
+            failure, detail = "not-http", f"the body is not encoded as announced: {error}"
         finally:
             if head is not None:
                 head.close()
-        answer = Answer(
-            self.url,
-            self.method,
+        return Answer(
+            url,
+            question.method,
             None if head is None else head.status_code,
             Headers([] if head is None else head.headers.multi_items()),
             bytes(body),
             failure,
-            run.scrubber.text(detail, 300),
+            self.engine.run.scrubber.text(detail, 300),
             round((time.monotonic() - began) * 1000),
             at,
-            self.auth,
+            self.credential_sent,
+            head_ms,
+            self.greeting if failure == "not-http" else b"",
         )
-        self.engine.note(answer)
-        return answer
 
-    def _read(
-        self, head: httpx.Response, state: dict[str, object], body: bytearray, limit: float
-    ) -> tuple[Failure | None, str]:
+    def _read(self, head: httpx.Response, body: bytearray) -> tuple[Failure | None, str]:
         began = time.monotonic()
+        self.until = began + self.limit
         for chunk in head.iter_bytes():
             body += chunk
+            if len(body) > self.question.max_bytes:
+                return "endless", f"more than {self.question.max_bytes} bytes, no end in sight"
             spent = time.monotonic() - began
-            if len(body) > self.max_bytes:
-                return "endless", f"more than {self.max_bytes} bytes, no end in sight"
             left = self.engine.run.remaining()
             if len(body) >= _FLOW * spent:  # it flows: give it time
-                state["until"] = time.monotonic() + min(limit, left)
-            elif spent > limit or left <= 0:
+                self.until = time.monotonic() + min(self.limit, left)
+            elif spent > self.limit or left <= 0:
                 return "slow", f"{len(body)} bytes in {spent:.1f} s, and not at its end"
         return None, ""
 
@@ -327,32 +345,54 @@ class _Trouble(Exception):  # noqa: N818 - carries a classified failure, is neve
         self.detail = detail
 
 
+class _NoCookies(CookieJar):
+    """Keeps nothing: a session cookie would sign in a request that is meant to be anonymous."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        del response, request
+
+
+class _Head(httpx.Response):
+    """An answer as it came: httpx would read the Location of a redirect, and fail on a bad one."""
+
+    @property
+    def has_redirect_location(self) -> bool:
+        return False
+
+
 class _Transport(httpx.BaseTransport):
     """httpx over httpcore with connections of ours: httpx itself offers no way to hand one in."""
 
-    def __init__(self, dialer: Dialer, context: ssl.SSLContext) -> None:
-        self._dialer = dialer
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=context,
+    def __init__(self, run: Run, verify: bool) -> None:
+        self._dialer = run.dialer
+        self._kept = self._pool(run, verify, keep=8)
+        self._single = self._pool(run, verify, keep=0)  # a connection of its own for each request
+
+    @staticmethod
+    def _pool(run: Run, verify: bool, keep: int) -> httpcore.ConnectionPool:
+        return httpcore.ConnectionPool(
+            # A placeholder: `_Stream` takes the real one, and only where TLS is to be started.
+            ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             max_connections=16,
-            max_keepalive_connections=8,
+            max_keepalive_connections=keep,
             keepalive_expiry=30,
-            network_backend=_Backend(dialer),
+            network_backend=_Backend(run, verify),
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        state = request.extensions["bbdiag"]
+        exchange: _Exchange = request.extensions["bbdiag"]
         headers = list(request.headers.raw)
-        extensions: dict[str, object] = {}
+        extensions: dict[str, object] = {"timeout": {"pool": exchange.left()}}
         host, port = request.url.host, request.url.port or _PORTS[request.url.scheme]
+        self._dialer.prepare(request.url.scheme, host, port)
         if request.url.scheme == "http" and (forward := self._dialer.forwarder(host, port)):
             # An ordinary proxy takes http:// requests whole, it opens no tunnel for them.
             extensions["target"] = bytes(str(request.url), "ascii")
             if forward.authorization is not None:
                 headers.append((b"Proxy-Authorization", forward.authorization.encode()))
-        _LOCAL.state = state
+        _LOCAL.exchange = exchange
         try:
-            response = self._pool.handle_request(
+            response = (self._single if exchange.fresh else self._kept).handle_request(
                 httpcore.Request(
                     method=request.method,
                     url=httpcore.URL(
@@ -368,7 +408,7 @@ class _Transport(httpx.BaseTransport):
             )
         except Exception as error:
             raise _classify(error) from None
-        return httpx.Response(
+        return _Head(
             status_code=response.status,
             headers=response.headers,
             stream=_Body(response),
@@ -376,7 +416,8 @@ class _Transport(httpx.BaseTransport):
         )
 
     def close(self) -> None:
-        self._pool.close()
+        self._kept.close()
+        self._single.close()
 
 
 class _Body(httpx.SyncByteStream):
@@ -393,24 +434,20 @@ class _Body(httpx.SyncByteStream):
         self._response.close()
 
 
-class _State(threading.local):
-    """Until when the exchange of this thread may wait: httpcore's own timeouts are per read."""
+class _Local(threading.local):
+    """The exchange of this thread: httpcore hands its streams no more than bytes and timeouts."""
 
-    state: dict[str, object]  # noqa: RUF012 - annotation of a thread-local, not a default
-
-    def left(self) -> float:
-        until = self.state["until"]
-        assert isinstance(until, float)  # noqa: S101 - set by _Exchange alone
-        return max(0.001, until - time.monotonic())
+    exchange: _Exchange
 
 
-_LOCAL = _State()
+_LOCAL = _Local()
 _PORTS = {"http": 80, "https": 443}
 
 
 class _Backend(httpcore.NetworkBackend):
-    def __init__(self, dialer: Dialer) -> None:
-        self._dialer = dialer
+    def __init__(self, run: Run, verify: bool) -> None:
+        self._run = run
+        self._verify = verify
 
     def connect_tcp(
         self,
@@ -421,36 +458,73 @@ class _Backend(httpcore.NetworkBackend):
         socket_options: Iterable[object] | None = None,
     ) -> httpcore.NetworkStream:
         del timeout, local_address, socket_options  # the run's own rules apply
-        fresh = bool(_LOCAL.state["fresh"])
+        exchange = _LOCAL.exchange
+        secure = exchange.question.url.scheme == "https"
+        if not exchange.fresh and (parked := self._run.dialer.take(host, port)) is not None:
+            ready = isinstance(parked, ssl.SSLSocket)
+            if not ready or (secure and self._fits(parked, host)):
+                exchange.reused = True
+                return _Stream(parked, self._context, ready=ready)
+            parked.close()
         try:
-            sock = self._dialer.connect(host, port, _LOCAL.left(), fresh=fresh)
+            sock = self._run.dialer.connect(host, port, exchange.left(), fresh=True)
         except TimeoutError as error:
             raise _Trouble("connect", f"no connection in time: {error}") from None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _Trouble("connect", str(error)) from None
-        return _Stream(sock)
+        return _Stream(sock, self._context)
+
+    def _fits(self, sock: socket.socket, host: str) -> bool:
+        """Whether TLS on a parked connection is with this host, and verified if it has to be."""
+        if not isinstance(sock, ssl.SSLSocket) or (sock.server_hostname or host) != host:
+            return False
+        context = sock.context
+        return not self._verify or (
+            context.check_hostname and context.verify_mode == ssl.CERT_REQUIRED
+        )
+
+    def _context(self) -> ssl.SSLContext:
+        trust = self._run.trust
+        return trust.context() if self._verify else trust.unverified()
 
 
 class _Stream(httpcore.NetworkStream):
-    def __init__(self, sock: socket.socket) -> None:
+    """One connection. `ready`: TLS is up already, check `tls` has seen to it."""
+
+    def __init__(
+        self, sock: socket.socket, context: Callable[[], ssl.SSLContext], *, ready: bool = False
+    ) -> None:
         self._sock = sock
-        self._answers = 0
+        self._context = context
+        self._ready = ready
+        self._used = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         del timeout
-        self._sock.settimeout(_LOCAL.left())
+        exchange = _LOCAL.exchange
+        self._sock.settimeout(exchange.left())
         data = self._sock.recv(max_bytes)
-        self._answers += 1
+        self._used = True
+        if len(exchange.greeting) < len(_HTTP):
+            exchange.greeting += data[:_GREETING]
+            if data and not _HTTP.startswith(exchange.greeting[: len(_HTTP)]):
+                raise _Trouble("not-http", f"the answer begins with {exchange.greeting!r}")
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         del timeout
-        if self._answers:
-            exchange = _LOCAL.state["exchange"]
-            assert isinstance(exchange, _Exchange)  # noqa: S101 - set by _Exchange alone
-            exchange.reused = True
-        self._sock.settimeout(_LOCAL.left())
-        self._sock.sendall(buffer)
+        exchange = _LOCAL.exchange
+        if exchange.question.auth and exchange.engine.fuse_blown:  # while this one was waiting
+            raise _Trouble("withheld", "the secret was refused meanwhile")
+        exchange.credential_sent = exchange.question.auth
+        exchange.reused = exchange.reused or self._used
+        self._sock.settimeout(exchange.left())
+        try:
+            self._sock.sendall(buffer)
+        except TimeoutError:
+            raise
+        except OSError as error:  # httpcore then reads what the server said before it hung up
+            raise httpcore.WriteError(str(error)) from None
 
     def start_tls(
         self,
@@ -458,12 +532,15 @@ class _Stream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        del timeout
-        if isinstance(self._sock, ssl.SSLSocket):  # verified by check `tls`, and parked for us
+        del ssl_context, timeout
+        if self._ready:
             return self
-        self._sock.settimeout(_LOCAL.left())
+        if isinstance(self._sock, ssl.SSLSocket):  # ssl would take it apart, not wrap it
+            self._sock.close()
+            raise _Trouble("tls", "TLS to a proxy has to be hidden behind a plain socket")
+        self._sock.settimeout(_LOCAL.exchange.left())
         try:
-            self._sock = ssl_context.wrap_socket(self._sock, server_hostname=server_hostname)
+            self._sock = self._context().wrap_socket(self._sock, server_hostname=server_hostname)
         except (OSError, ValueError) as error:
             self._sock.close()
             raise _Trouble("tls", str(error)) from None
@@ -473,24 +550,12 @@ class _Stream(httpcore.NetworkStream):
         self._sock.close()
 
     def get_extra_info(self, info: str) -> object:
-        if info == "is_readable":  # httpcore asks before it uses a kept connection again
+        if info == "is_readable":  # asked before a kept connection is used again: has it ended?
             try:
-                self._sock.settimeout(0)
-                return bool(self._sock.recv(1, socket.MSG_PEEK)) or True
-            except (BlockingIOError, ssl.SSLWantReadError):
-                return False
+                return bool(select.select([self._sock], [], [], 0)[0])
             except (OSError, ValueError):
-                return self._readable_tls()
+                return True
         return self._sock if info == "socket" else None
-
-    def _readable_tls(self) -> bool:
-        """An SSLSocket cannot be peeked: ask the kernel whether anything has arrived."""
-        import select
-
-        try:
-            return bool(select.select([self._sock], [], [], 0)[0])
-        except (OSError, ValueError):
-            return True
 
 
 def _classify(error: Exception) -> _Trouble:
@@ -498,7 +563,7 @@ def _classify(error: Exception) -> _Trouble:
     if isinstance(error, _Trouble):
         return error
     text = f"{error}"
-    if isinstance(error, TimeoutError):
+    if isinstance(error, (TimeoutError, httpcore.TimeoutException)):
         return _Trouble("timeout", "no answer in time")
     if isinstance(error, (ConnectionResetError, BrokenPipeError)):
         return _Trouble("reset", text)
@@ -506,6 +571,8 @@ def _classify(error: Exception) -> _Trouble:
         return _Trouble("empty", text)
     if isinstance(error, ssl.SSLError):
         return _Trouble("tls", text)
+    if isinstance(error, httpcore.LocalProtocolError):  # its text quotes the header: never told
+        return _Trouble("withheld", "a header holds characters that HTTP does not allow")
     if isinstance(error, httpcore.RemoteProtocolError):
         if "without sending" in text:
             return _Trouble("empty", text)
@@ -519,6 +586,6 @@ def _classify(error: Exception) -> _Trouble:
     return _Trouble("not-http", f"{type(error).__name__}: {text}")
 
 
-def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+def _origin(url: httpx.URL) -> tuple[str, str, int]:
+    """Scheme, host and port as the request will use them: read from the very URL that is sent."""
+    return url.scheme, url.raw_host.decode("ascii").lower(), url.port or _PORTS[url.scheme]

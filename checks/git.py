@@ -1,0 +1,141 @@
+"""The way that git takes: over HTTP, and to the SSH port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from diag.api import (
+    Asker,
+    Check,
+    Clone,
+    CloneTried,
+    Context,
+    Fact,
+    Finding,
+    Identity,
+    Instance,
+    Route,
+    Target,
+    bitbucket,
+    fail,
+    net,
+    ok,
+    said,
+    skip,
+    ssh_greeting,
+    trouble,
+    unknown,
+    verdicts,
+    warn,
+    why_no_ssh,
+)
+
+PATIENCE = 1.5  # seconds for the SSH port
+ENOUGH = 65536  # bytes of the list of branches: that it begins as such is all that matters
+ADVERTISEMENT = "application/x-git-upload-pack-advertisement"
+FIRST_STEP = "{curl_auth} -i '{request}'"
+
+
+class Git(Check):
+    """Take the first step of a clone, over HTTP and over SSH, without cloning anything.
+
+    HTTP: the list of branches is asked for, with the secret as it is sent to the API, at the base
+    URL that you gave (whether the links in the listing are right is a question of its own). SSH: it
+    is only seen whether a server greets on the port of the link.
+    """
+
+    id = "git"
+    title = "git can clone"
+    order = 120
+    requires = (Target, Instance, Identity, Clone)
+    after = (Route,)
+    provides = (CloneTried,)
+
+    OK = ok("git-ok", "git gets the branches of {repository} over HTTP")
+    SSH_OK = ok("git-ssh-ok", "an SSH server answers on {ssh_host}, port {ssh_port}: {banner}")
+    NEEDS_TOKEN = skip(
+        "git-needs-token", "cloning {repository} needs a token, though everybody may see it"
+    )
+    HTTP_DISABLED = fail(
+        "git-http-disabled",
+        "the API works, but git over HTTP does not: {request} is answered {status} ({said})",
+        remedy="Let an administrator switch on Administration > Server settings > HTTP(S) SCM"
+        " hosting. If it is on, a gateway in front of Bitbucket does not let /scm through.",
+        owner="bitbucket-admin",
+        reproduce=FIRST_STEP,
+    )
+    SSH_UNREACHABLE = warn(
+        "git-ssh-unreachable",
+        "git over SSH does not work from here: {ssh_host}, port {ssh_port}: {reason}",
+        remedy="Have port {ssh_port} opened to where clones are made, or clone over HTTP. If it is"
+        " meant to be closed, switch SSH off in Bitbucket, so that nobody is shown the links.",
+        owner="network-admin",
+        reproduce="nc -vz {ssh_host} {ssh_port}",
+    )
+    UNCLEAR = unknown(
+        "git-unclear",
+        "whether git can clone over HTTP could not be told: {request} is answered {status}: {said}",
+        remedy="Look at that answer. If it is no answer of Bitbucket, a gateway treats /scm in"
+        " another way than /rest.",
+        owner="server-admin",
+        reproduce=FIRST_STEP,
+    )
+    SERVER_ERROR = verdicts.SERVER_ERROR
+    RATE_LIMITED = verdicts.RATE_LIMITED
+    RATE_LIMIT_NEAR = verdicts.RATE_LIMIT_NEAR
+    GATEWAY_RATE_LIMITED = verdicts.GATEWAY_RATE_LIMITED
+
+    def run(self, ctx: Context) -> Iterator[Finding | Fact]:
+        clone = ctx[Clone]
+        asker = Asker(ctx, auth=ctx[Identity].kind != "anonymous")
+        answer = asker.get(
+            bitbucket.datacenter.git_path(clone.project, clone.slug),
+            {"service": "git-upload-pack"},
+            headers={"Accept": "*/*", "Git-Protocol": "version=2"},
+            max_bytes=ENOUGH,
+        )
+        yield CloneTried()
+        yield from asker.findings
+        yield self._over_http(ctx, answer)
+        yield from self._over_ssh(ctx)
+
+    def _over_http(self, ctx: Context, answer: net.http.Answer) -> Finding:
+        clone, datacenter = ctx[Clone], bitbucket.datacenter
+        evidence: dict[str, Any] = {
+            "repository": ctx.quote(f"{clone.project}/{clone.slug}"),
+            "request": answer.url,
+            "status": answer.status,
+            "http_link": clone.http,
+        }
+        if (
+            answer.status == 200
+            and answer.content_type == ADVERTISEMENT
+            and answer.failure in (None, "endless")
+        ):
+            return self.OK(**evidence)
+        if (common := trouble(ctx, answer)) is not None:
+            return common
+        evidence["said"] = said(ctx, answer)
+        if answer.status == 401 and ctx[Identity].kind == "anonymous":
+            return self.NEEDS_TOKEN(**evidence)
+        if answer.failure is None and answer.status in (403, 404):
+            if datacenter.marks(answer):
+                return self.HTTP_DISABLED(**evidence)
+            return self.HTTP_DISABLED(owner="server-admin", **evidence)
+        return self.UNCLEAR(**evidence)
+
+    def _over_ssh(self, ctx: Context) -> Iterator[Finding]:
+        """Only on the host of the web: whether another host is right is for check `base-url`."""
+        clone = ctx[Clone]
+        place = bitbucket.listing.place(clone.ssh) if clone.ssh else None
+        if place is None or place.host != ctx.target.host:
+            return
+        banner = ssh_greeting(ctx, place.host, place.port, PATIENCE)
+        if banner is None:
+            return
+        evidence: dict[str, Any] = {"ssh_host": place.host, "ssh_port": place.port}
+        if banner.text is not None:
+            yield self.SSH_OK(banner=ctx.quote(banner.text), **evidence)
+        else:
+            yield self.SSH_UNREACHABLE(reason=why_no_ssh(ctx, banner), **evidence)

@@ -1,0 +1,333 @@
+"""Check `proxy`: which way out of this network applies to the URL, and does it let us through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from diag.api import (
+    Channel,
+    Check,
+    Context,
+    Fact,
+    Finding,
+    Json,
+    Route,
+    Target,
+    Verdict,
+    fail,
+    net,
+    ok,
+    unknown,
+)
+
+if TYPE_CHECKING:
+    Choice = net.proxyenv.Choice
+    Outcome = net.passage.Outcome
+    Proxy = net.proxyenv.Proxy
+
+_CURL = "{curl} -v -x {proxy} {url}"
+_ENV = "env | grep -i proxy"
+_BEYOND = (  # the proxy is there, but does not get us to the target
+    "proxy-denied",
+    "proxy-block-page",
+    "proxy-upstream-dns-failure",
+    "proxy-upstream-refused",
+    "proxy-upstream-timeout",
+    "proxy-unclear",
+)
+
+
+class ProxyWay(Check):
+    """Find out which proxy applies to the URL and what decided that, then go through it.
+
+    HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are read as curl and git read them, in capitals
+    or not (HTTP_PROXY too, which curl only takes in small letters). Where Java, Python or git's own
+    configuration lead elsewhere, that is told: "git works, pip does not" has its reason here.
+    Then the proxy is asked to connect to Bitbucket, and its own answer is kept: a 403 or 503 of a
+    proxy is easily taken for one of Bitbucket's. Its password is sent once, and to nobody else.
+    """
+
+    id = "proxy"
+    title = "the way out is clear"
+    order = 20
+    requires = (Target,)
+    provides = (Route, Channel)
+
+    DIRECT = ok("proxy-none", "no proxy: {decided_by}")
+    TUNNEL = ok("proxy-ok", "the proxy {proxy} ({source}) connects to {place}")
+    FORWARD = ok("proxy-forwards", "the proxy {proxy} ({source}) passes requests for {place} on")
+    OTHERS = ok("proxy-clients-differ", "other clients take another way: {differences}")
+    URL_INVALID = fail(
+        "proxy-url-invalid",
+        "{source} is no proxy URL: {reason} ({value})",
+        remedy="Write it as http://proxy.example.com:3128, with user name and password URL-encoded "
+        "if it needs them: http://user:password@proxy.example.com:3128.",
+        owner="you",
+        reproduce=_ENV,
+    )
+    ENV_CONFLICT = fail(
+        "proxy-env-conflict",
+        "the proxy variables contradict each other: {lower} by the names in small letters, "
+        "{upper} by those in capitals",
+        remedy="Give both spellings the same value, or unset one: curl, git and Python take the "
+        "small letters first, other programs the capitals.",
+        owner="you",
+        reproduce=_ENV,
+    )
+    DNS_FAILURE = fail(
+        "proxy-dns-failure",
+        "the name of the proxy, {proxy_host} ({source}), does not resolve: {why}",
+        remedy="Correct the name in {source}, or ask for the right one. Bitbucket's own name was "
+        "not even looked up.",
+        owner="proxy-admin",
+        reproduce=("getent ahosts {proxy_host}", _ENV),
+    )
+    REFUSED = fail(
+        "proxy-refused",
+        "nothing listens at the proxy's address {proxy} ({source}): connection refused",
+        remedy="Start the proxy, or correct the port in {source}.",
+        owner="proxy-admin",
+        reproduce=("nc -vz {proxy_host} {proxy_port}", _ENV),
+    )
+    FILTERED = fail(
+        "proxy-filtered",
+        "the proxy {proxy} ({source}) cannot be reached: {why}",
+        remedy="Check the address in {source} and whether this machine may connect there: a "
+        "firewall on the way drops or rejects it, or the proxy is down.",
+        owner="proxy-admin",
+        reproduce=("nc -vz -w 3 {proxy_host} {proxy_port}", _ENV),
+    )
+    AUTH_REQUIRED = fail(
+        "proxy-auth-required",
+        "the proxy {proxy} ({source}) wants a login: {why}; it offers {schemes}",
+        remedy="Put user name and password into {source}, URL-encoded: "
+        "http://user:password@{proxy_host}:{proxy_port}. If it only offers NTLM, Negotiate or "
+        "Kerberos, most tools cannot use it: ask for an exception for this machine, or run a "
+        "local helper such as cntlm or px and name that as the proxy.",
+        owner="you",
+        reproduce=_CURL,
+    )
+    AUTH_REJECTED = fail(
+        "proxy-auth-rejected",
+        "the proxy {proxy} ({source}) does not accept the user name or the password",
+        remedy="Correct them in {source}; characters such as @ : / # % must be URL-encoded. They "
+        "are the proxy's, not Bitbucket's.",
+        owner="you",
+        reproduce="{curl} -v -x {proxy} --proxy-user NAME {url}",
+    )
+    DENIED = fail(
+        "proxy-denied",
+        "the proxy {proxy} ({source}) does not let us to {place}: {why} ({answer})",
+        remedy="Have {place} allowed in the proxy's rules for this machine. It is not Bitbucket "
+        "that answered.",
+        owner="proxy-admin",
+        reproduce=_CURL,
+    )
+    UPSTREAM_DNS = fail(
+        "proxy-upstream-dns-failure",
+        "the proxy {proxy} ({source}) cannot resolve {host}: {why}",
+        remedy="Have the name made known to the proxy's resolver. If only the internal DNS knows "
+        "it, the host belongs into NO_PROXY.",
+        owner="proxy-admin",
+        reproduce=_CURL,
+    )
+    UPSTREAM_REFUSED = fail(
+        "proxy-upstream-refused",
+        "the proxy {proxy} ({source}) is refused by {place}: {why}",
+        remedy="Seen from the proxy, the host is there but nothing listens on that port: check "
+        "the port, start the service, or let the proxy's address through.",
+        owner="proxy-admin",
+        reproduce=_CURL,
+    )
+    UPSTREAM_TIMEOUT = fail(
+        "proxy-upstream-timeout",
+        "the proxy {proxy} ({source}) is there, but gets no answer from {place}: {why}",
+        remedy="A firewall between the proxy and Bitbucket drops its packets, the host is down, "
+        "or it has no route: let the proxy's address through to {place}, or put the host into "
+        "NO_PROXY if it is reached directly. A slow resolver of the proxy can look the same.",
+        owner="proxy-admin",
+        reproduce=_CURL,
+    )
+    NOT_A_PROXY = fail(
+        "proxy-not-a-proxy",
+        "what answers at {proxy} ({source}) is no proxy: {why} ({answer})",
+        remedy="Correct the address in {source}: host, or more often the port, are another "
+        "server's.",
+        owner="you",
+        reproduce=(_CURL, _ENV),
+    )
+    SCHEME_MISMATCH = fail(
+        "proxy-scheme-mismatch",
+        "{source} says {given}://, but the proxy at {address} speaks {speaks}",
+        remedy="Write {right}://{address} in {source}. The scheme is that of the way to the proxy: "
+        "it has nothing to do with the https:// of Bitbucket's URL.",
+        owner="you",
+        reproduce=(_CURL, _ENV),
+    )
+    PROTOCOL_MISMATCH = fail(
+        "proxy-protocol-mismatch",
+        "{source} says {given}://, but the proxy at {address} speaks {speaks}",
+        remedy="Write {right}://{address} in {source}.",
+        owner="you",
+        reproduce=(_CURL, _ENV),
+    )
+    BLOCK_PAGE = fail(
+        "proxy-block-page",
+        "the proxy {proxy} ({source}) answers with a page of its own in place of {host}: "
+        "{title} ({answer})",
+        remedy="Have {host} allowed in the proxy's filter, or use https://. It is not Bitbucket "
+        "that answered, and no token helps.",
+        owner="proxy-admin",
+        reproduce=_CURL,
+    )
+    BYPASS_MISSING = fail(
+        "proxy-bypass-missing",
+        "the proxy {proxy} ({source}) does not get to {place}, but directly it works: {proof}",
+        remedy="Add {host} to NO_PROXY.{hint}",
+        owner="you",
+        reproduce=("{curl} -v --noproxy '*' {url}", _CURL),
+        explains=_BEYOND,
+    )
+    TLS_FAILED = unknown(
+        "proxy-tls-failed",
+        "{source} says https://, but TLS with the proxy {address} itself fails: {why}",
+        remedy="Have the proxy's certificate put right, or trust its CA with --ca-file. "
+        "Bitbucket's own certificate has not been seen yet.",
+        owner="proxy-admin",
+        reproduce="openssl s_client -connect {address} -servername {proxy_host} </dev/null",
+    )
+    UNCLEAR = unknown(
+        "proxy-unclear",
+        "the proxy {proxy} ({source}) opens no way to {place}, and why cannot be told: {why} "
+        "({answer})",
+        remedy="Ask who runs the proxy for its log of this moment; likely are its rules, its "
+        "resolver, or a firewall between it and Bitbucket.",
+        owner="proxy-admin",
+        reproduce=_CURL,
+    )
+
+    _STOPS: ClassVar[dict[str, Verdict]] = {
+        verdict.code.removeprefix("proxy-"): verdict
+        for verdict in (
+            DNS_FAILURE,
+            REFUSED,
+            FILTERED,
+            TLS_FAILED,
+            SCHEME_MISMATCH,
+            PROTOCOL_MISMATCH,
+            NOT_A_PROXY,
+            AUTH_REQUIRED,
+            AUTH_REJECTED,
+            DENIED,
+            BLOCK_PAGE,
+            UPSTREAM_DNS,
+            UPSTREAM_REFUSED,
+            UPSTREAM_TIMEOUT,
+            UNCLEAR,
+        )
+    }
+
+    def run(self, ctx: Context) -> Iterator[Finding | Fact]:
+        choice = self._choose(ctx)
+        for text in (choice.proxy, choice.bypassed):
+            for secret, user in net.proxyenv.secrets(text or ""):
+                ctx.learn(secret, user)
+        by_environment = ctx.settings.proxy == "env"
+        if by_environment and net.proxyenv.any_proxy(ctx.settings.environ):
+            if both := net.proxyenv.conflict(*self._question(ctx)):
+                yield self.ENV_CONFLICT(lower=str(both[0]), upper=str(both[1]))
+            context = ctx.trust.context
+            ctx.dialer.route(net.tunnel.router(ctx.settings.environ, ctx.dialer, context))
+        if choice.proxy is None:
+            yield Route(None, choice.because)
+            yield self.DIRECT(decided_by=choice.because)
+        else:
+            yield from self._through(ctx, choice, choice.proxy)
+        if by_environment and (differences := net.proxyenv.others(choice, *self._question(ctx))):
+            texts = [f"{', '.join(names)}: {way}" for way, names in differences.items()]
+            yield self.OTHERS(differences="; ".join(texts), clients=differences)
+
+    @staticmethod
+    def _question(ctx: Context) -> tuple[str, str, int | None, Mapping[str, str]]:
+        target = ctx.target
+        port = target.port if target.port_given else None
+        return target.scheme, target.host, port, ctx.settings.environ
+
+    def _choose(self, ctx: Context) -> Choice:
+        given = ctx.settings.proxy
+        if given == "env":
+            return net.proxyenv.OWN.decide(*self._question(ctx))
+        if given == "none":
+            return net.proxyenv.Choice("bbdiag", None, "--proxy none")
+        return net.proxyenv.Choice("bbdiag", given, "--proxy")
+
+    def _through(self, ctx: Context, choice: Choice, text: str) -> Iterator[Finding | Fact]:
+        try:
+            proxy = net.proxyenv.parse(text)
+        except net.proxyenv.BadProxyUrlError as error:
+            value = ctx.quote(net.proxyenv.shown(text))
+            yield self.URL_INVALID(source=choice.source, reason=str(error), value=value)
+            return
+        target, dialer = ctx.target, ctx.dialer
+        way = net.tunnel.Way(proxy, dialer, ctx.trust.context)
+        passage = net.passage.Passage(way, target, dialer, ctx.timed, lambda: ctx.timeout)
+        outcome = passage.attempt()
+        if passage.requests:
+            ctx.count_request()
+        known = self._known(ctx, choice, proxy, outcome)
+        if outcome.carrier is None:
+            stopped = self._STOPS[outcome.stop](**known)
+            yield stopped
+            if stopped.code in _BEYOND:
+                yield from self._past(ctx, known)
+            return
+        if isinstance(outcome.carrier, net.dial.Forwarder):
+            dialer.forward(target.host, target.port, outcome.carrier)
+        else:
+            dialer.tunnel(target.host, target.port, outcome.carrier)
+        if outcome.tunnel is not None:
+            dialer.park(target.host, target.port, outcome.tunnel)
+        if ctx.settings.proxy != "env":
+            dialer.route(way.carry)
+        yield Route(proxy.url, choice.because)
+        yield Channel(target.host, target.port, f"proxy {proxy.url}", outcome.elapsed_ms)
+        yield (self.FORWARD if outcome.tunnel is None else self.TUNNEL)(**known)
+
+    @staticmethod
+    def _known(ctx: Context, choice: Choice, proxy: Proxy, outcome: Outcome) -> dict[str, Any]:
+        """What every finding about the proxy says, and what came from it, fit to be shown."""
+
+        def quoted(value: Json) -> Json:
+            if isinstance(value, str):
+                return ctx.quote(value)
+            return [quoted(item) for item in value] if isinstance(value, list) else value
+
+        host = f"[{ctx.target.host}]" if ":" in ctx.target.host else ctx.target.host
+        return {
+            **{name: quoted(value) for name, value in outcome.evidence.items()},
+            "proxy": proxy.url,
+            "source": choice.source,
+            "address": proxy.address,
+            "proxy_host": proxy.host,
+            "proxy_port": proxy.port,
+            "given": proxy.scheme,
+            "place": f"{host}:{ctx.target.port}",
+            "why": ctx.quote(outcome.why),
+            "answer": ctx.quote(outcome.answer) or None,
+        }
+
+    def _past(self, ctx: Context, known: dict[str, Any]) -> Iterator[Finding]:
+        """Would it work without the proxy?"""
+        proof = net.passage.directly(ctx.target, ctx.dialer, ctx.trust.context(), ctx.timeout)
+        if proof is None:
+            return
+        if ctx.settings.proxy != "env":
+            remedy = "Leave the proxy out: --proxy none."
+            yield self.BYPASS_MISSING(**known, proof=proof, hint="", remedy=remedy)
+            return
+        hoped = net.proxyenv.HOPEFUL.decide(*self._question(ctx))
+        hint = ""
+        if hoped.entry is not None:
+            hint = f" Its entry {hoped.entry} was meant to do it, but curl and git ignore that."
+        yield self.BYPASS_MISSING(**known, proof=proof, hint=hint)

@@ -1,0 +1,396 @@
+"""Check `tcp`: can a connection be had, to which addresses, and if not, who stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from diag.api import (
+    Addresses,
+    Channel,
+    Check,
+    Context,
+    Fact,
+    Finding,
+    Owner,
+    Target,
+    Verdict,
+    fail,
+    net,
+    ok,
+    unknown,
+    warn,
+)
+
+if TYPE_CHECKING:
+    Answer = net.doors.Answer
+    Steadiness = net.tcp.Steadiness
+
+_NC = "nc -vz -w 3 {address} {port}"
+_TRACE = "sudo traceroute -n -T -p {port} {address}"
+_TOO_SHORT = 800  # milliseconds: a shorter silence proves nothing
+_SAYS_LITTLE = {"no-route", "unclear"}
+_WORDS = {
+    "refused": "refuses",
+    "silent": "does not answer",
+    "prohibited": "is rejected by a firewall",
+    "host-unreachable": "is unreachable",
+    "net-unreachable": "is unreachable",
+    "host-down": "is down",
+    "resent": "met loss",
+}
+
+
+class Tcp(Check):
+    """Open a TCP connection to every address of the host, IPv4 and IPv6, side by side.
+
+    To most programs a refusal, a silence and a firewall's rejection are one and the same "cannot
+    connect". They need different people: who rejects is read from the ICMP error itself, a port is
+    called filtered only after four unanswered connects, and run as root, one more connect is
+    watched to see whether it leaves this machine and from how far away a reset comes.
+    With --repeat N each address is tried N times to find packet loss and connection limits.
+    """
+
+    id = "tcp"
+    title = "the port accepts connections"
+    order = 40
+    requires = (Target, Addresses)
+    provides = (Channel,)
+
+    CONNECTED = ok("tcp-ok", "port {port} of {addresses} accepts connections ({elapsed_ms} ms)")
+    REFUSED = fail(
+        "tcp-refused",
+        "{address} refuses connections on port {port}{note}",
+        remedy="The machine can be reached, but nothing listens on that port: start the service, "
+        "or correct the port in the URL. If it does run there, something in front of it answers in "
+        "its place: run bbdiag as root to see.",
+        owner="server-admin",
+        reproduce=(_NC, "ss -ltn 'sport = :{port}'  # on the server"),
+    )
+    FILTERED = fail(
+        "tcp-filtered",
+        "{address} does not answer on port {port}: {tries} connects, not one packet back{note}",
+        remedy="Most likely a firewall on the way, or on the server, drops the packets: let TCP "
+        "port {port} from this machine ({source}) to {address} through. A server that is off, or "
+        "too busy to accept connections (full backlog), looks the same from here.",
+        owner="network-admin",
+        reproduce=(_NC, _TRACE),
+    )
+    PROHIBITED = fail(
+        "tcp-admin-prohibited",
+        "{by} rejects connections to {address} port {port}: a firewall rule ({icmp})",
+        remedy="Let TCP port {port} from this machine ({source}) to {address} through in the "
+        "firewall of {by}.",
+        owner="network-admin",
+        reproduce=(_NC, "sudo tcpdump -n icmp or icmp6  # meanwhile"),
+    )
+    HOST_UNREACHABLE = fail(
+        "tcp-host-unreachable",
+        "{by} says that the host {address} is unreachable ({icmp})",
+        remedy="Ask whoever runs {by}: it has no way to that host, or hides it on purpose. Check "
+        "too whether {address} is still the right address.",
+        owner="network-admin",
+        reproduce=(_NC, _TRACE),
+    )
+    NET_UNREACHABLE = fail(
+        "tcp-net-unreachable",
+        "{by} has no route to the network of {address} ({icmp})",
+        remedy="A route is missing in {by}, or the VPN that leads there is down on its side.",
+        owner="network-admin",
+        reproduce=(_NC, _TRACE, "ip route get {address}"),
+    )
+    MIDDLEBOX = fail(
+        "tcp-reset-by-middlebox",
+        "a device on the way, not the host, resets connections to {address} port {port}: its "
+        "resets pass {reset_hops} routers, what the host sends ({reference}) passes {host_hops}",
+        remedy="The server did not refuse. Have the firewall, load balancer or intrusion "
+        "prevention in front of {address} let TCP port {port} through.",
+        owner="network-admin",
+        reproduce=("sudo tcpdump -nv host {address}  # compare the ttl", _NC),
+    )
+    NO_ROUTE = fail(
+        "tcp-no-local-route",
+        "this machine has no route to {address} ({errno})",
+        remedy="Add the route, or bring up the interface or the VPN that leads there.",
+        owner="you",
+        reproduce="ip route get {address}",
+    )
+    HOST_DOWN = fail(
+        "tcp-host-down",
+        "nobody answers at {neighbour}: {asked}",
+        remedy="If {neighbour} is the server, check that it runs and that its address is right; if "
+        "it is a gateway, the network behind it cannot be reached until it is back.",
+        owner="network-admin",
+        reproduce=("ip neigh show {neighbour}", _NC),
+    )
+    NOT_ALLOWLISTED = fail(
+        "tcp-source-not-allowlisted",
+        "{address} port {port} answers connects from {working_source}, but not from {source}, the "
+        "address this machine uses",
+        remedy="Add {source} to the firewall's allow-list, or use {working_source} as the source "
+        "address towards {address}.",
+        owner="network-admin",
+        reproduce=(
+            "nc -vz -w 3 -s {source} {address} {port}",
+            "nc -vz -w 3 -s {working_source} {address} {port}",
+        ),
+    )
+    EGRESS = fail(
+        "tcp-egress-blocked-local",
+        "this machine itself keeps connections to {address} port {port} from leaving: {proof}",
+        remedy="Look at this machine's own firewall for outgoing connections (nftables, iptables, "
+        "security software, container policy) and allow TCP port {port}.",
+        owner="you",
+        reproduce=("sudo nft list ruleset", "sudo iptables -S OUTPUT", _NC),
+    )
+    BACKLOG = fail(
+        "tcp-backlog-full",
+        "the service on {address} port {port} is too busy: its queue of new connections is full "
+        "({overflows} connects dropped just now)",
+        remedy="It does not take connections out of its queue: look for a hang or an overload "
+        "(threads, open files), or restart it.",
+        owner="server-admin",
+        reproduce=("ss -ltn 'sport = :{port}'", "nstat -az TcpExtListenOverflows"),
+    )
+    LOSSY = warn(
+        "tcp-lossy",
+        "packets to {address} get lost: {lost} of {count} connects met loss",
+        remedy="Look for the loss on the way: an overloaded line, a bad cable or WLAN, a failing "
+        "device, a rate limit. Connections come up slowly, and some not at all.",
+        owner="network-admin",
+        reproduce=("mtr -n -T -P {port} -r -c 20 {address}",),
+    )
+    LIMITED = fail(
+        "tcp-connection-limited",
+        "{address} port {port} lets only {allowed} connections through at once: of {count} the "
+        "others failed ({others})",
+        remedy="Raise or lift the limit on connections, or on new connections a second, for this "
+        "client in the firewall or load balancer in front of the server. Clients and build agents "
+        "open several at a time.",
+        owner="network-admin",
+        reproduce="for i in $(seq {count}); do nc -w 3 {address} {port} & done; wait",
+    )
+    UNCLEAR = unknown(
+        "tcp-unclear",
+        "connecting to {address} port {port} fails, for no reason that can be told: {why}",
+        remedy="Try again, with a longer --timeout or as root; {why} is all that is known.",
+        reproduce=_NC,
+    )
+    PARTIAL = warn(
+        "dns-partial-dead",
+        "{host} has {count} addresses, and not all of them work: {dead}",
+        remedy="Take the dead address out of DNS, or repair the machine there. Until then "
+        "connections fail or hang now and then, depending on the address a client takes first.",
+        owner="dns-admin",
+        reproduce=("dig +short {host} A {host} AAAA", _NC),
+    )
+    AAAA = warn(
+        "dns-aaaa-broken",
+        "the IPv6 address of {host} does not work from here: {dead}",
+        remedy="Remove the AAAA record, or make the service reachable over IPv6. Clients that try "
+        "IPv6 first are slow or fail, those with IPv4 alone notice nothing.",
+        owner="dns-admin",
+        reproduce=("dig +short {host} AAAA", _NC),
+    )
+    IPV6_ONLY = fail(
+        "dns-ipv6-only",
+        "{host} has only IPv6 addresses ({addresses}), and this machine has no IPv6",
+        remedy="Give this machine IPv6, or have an IPv4 address (A record) published for {host}.",
+        owner="network-admin",
+        reproduce=("dig +short {host} A {host} AAAA", "ip -6 route get {address}"),
+    )
+
+    BY_KIND: ClassVar[dict[str, Verdict]] = {
+        "refused": REFUSED,
+        "silent": FILTERED,
+        "prohibited": PROHIBITED,
+        "host-unreachable": HOST_UNREACHABLE,
+        "net-unreachable": NET_UNREACHABLE,
+        "no-route": NO_ROUTE,
+        "host-down": HOST_DOWN,
+        "blocked-here": EGRESS,
+        "unclear": UNCLEAR,
+    }
+
+    def run(self, ctx: Context) -> Iterator[Finding | Fact]:
+        target, addresses = ctx.target, ctx[Addresses].addresses
+        mapped = ctx.dialer.mapped(target.host, target.port)
+        host, port = mapped or (target.host, target.port)
+        others = [] if mapped else [other for other in net.tcp.PORTS if other != port]
+        door = net.doors.Door
+        doors = [door(address, port) for address in addresses]
+        siblings = [door(address, other) for address in addresses for other in others]
+        good: list[Answer] = []
+        bad: list[Answer] = []
+        aside: list[Answer] = []
+        for answer in net.doors.knock(doors, siblings, timeout=ctx.timeout):
+            if answer.port != port:
+                aside.append(answer)
+                continue
+            started = round((answer.started - ctx.run.started) * 1000)
+            ctx.record("connect", f"{answer.address} {port}", started, round(answer.elapsed_ms))
+            if answer.sock is None:
+                bad.append(answer)
+                continue
+            good.append(answer)
+            ctx.dialer.prefer(host, [one.address for one in good])
+            if len(good) == 1 and ctx.settings.repeat == 1:
+                answer.sock.settimeout(ctx.timeout)
+                ctx.dialer.park(target.host, target.port, answer.sock)
+                yield Channel(target.host, target.port, answer.address, answer.elapsed_ms)
+            else:
+                net.tcp.abort(answer.sock)
+        evidence: dict[str, Any] = {
+            "host": target.host,
+            "answers": [answer.evidence() for answer in (*good, *bad, *aside)],
+        }
+        if not good:
+            yield self._failed(ctx, bad, aside, others, evidence)
+            return
+        yield self.CONNECTED(
+            **evidence,
+            addresses=[answer.address for answer in good],
+            port=port,
+            elapsed_ms=round(good[0].elapsed_ms, 1),
+        )
+        yield from self._partly(good, bad, evidence)
+        if ctx.settings.repeat > 1:
+            yield from self._repeated(ctx, good)
+            yield Channel(target.host, target.port, good[0].address, good[0].elapsed_ms)
+
+    def _failed(
+        self,
+        ctx: Context,
+        bad: Sequence[Answer],
+        aside: Sequence[Answer],
+        others: Sequence[int],
+        evidence: dict[str, Any],
+    ) -> Finding:
+        """No address can be connected to: the one verdict, on the address that tells most."""
+        order = ctx[Addresses].addresses.index
+        main = min(
+            bad, key=lambda one: (one.kind in _SAYS_LITTLE, ":" in one.address, order(one.address))
+        )
+        told = evidence | _told(main) | {"note": _note(main, aside)}
+        named = ctx[Addresses].source not in {"literal", "connect-to"}
+        if main.kind == "no-route" and ":" in main.address and named and net.tcp.lacks_ipv6():
+            return self.IPV6_ONLY(**told, addresses=[one.address for one in bad])
+        if main.kind == "silent" and main.elapsed_ms < _TOO_SHORT:
+            why = f"no answer within {main.elapsed_ms:.0f} ms, too short a time to tell"
+            return self.UNCLEAR(**told, why=why)
+        owner: Owner | None = None
+        if (
+            main.kind == "silent"
+            and (lost := net.tcp.overflows(main.address, main.port)) is not None
+        ):
+            if lost:
+                return self.BACKLOG(**told, overflows=lost)
+            owner = "you"  # this very machine: nobody else is on the way
+        if main.kind == "prohibited" and main.icmp and main.icmp.sender == main.address:
+            owner = "server-admin"
+        deeper = self._looked_into(ctx, main, others, told)
+        return deeper or self.BY_KIND[main.kind](owner=owner, **told)
+
+    def _looked_into(
+        self, ctx: Context, main: Answer, others: Sequence[int], told: dict[str, Any]
+    ) -> Finding | None:
+        """A more precise verdict, from the packets themselves or from another source address."""
+        if main.kind in {"refused", "silent"} and (look := net.tcp.look(main, others)):
+            if look.blocked_here:
+                return self.EGRESS(**told, proof="they were not seen on any network interface")
+            if look.reference:
+                told |= {"reset_hops": look.reset_hops, "host_hops": look.host_hops}
+                return self.MIDDLEBOX(**told, reference=look.reference)
+        if main.kind in {"silent", "prohibited"}:
+            sources = net.tcp.by_source(main.address, main.port, min(1.0, ctx.timeout))
+            if sources and sources[0].kind == "open":
+                return self.UNCLEAR(**told, why="a moment later it did answer")
+            if sources and sources[1].kind == "open":
+                return self.NOT_ALLOWLISTED(**told, working_source=sources[1].source)
+        return None
+
+    def _partly(
+        self, good: Sequence[Answer], bad: Sequence[Answer], evidence: dict[str, Any]
+    ) -> Iterator[Finding]:
+        """Some addresses can be connected to, others cannot."""
+        dead = [one for one in bad if one.kind in _WORDS and one.neighbour in {None, one.address}]
+        if not any(":" in one.address for one in good):
+            # Where a router has no route for it, it is this network that lacks IPv6.
+            dead6 = [one for one in dead if ":" in one.address and one.kind != "net-unreachable"]
+            dead = [one for one in dead if ":" not in one.address]
+            if dead6:
+                yield self.AAAA(**evidence | _told(dead6[0]), dead=_list(dead6))
+        if dead:
+            count = len(good) + len(bad)
+            yield self.PARTIAL(**evidence | _told(dead[0]), dead=_list(dead), count=count)
+
+    def _repeated(self, ctx: Context, good: Sequence[Answer]) -> Iterator[Finding]:
+        """Each address that can be connected to, several times."""
+        times, timeout = ctx.settings.repeat, ctx.timeout
+
+        def trying(one: Answer) -> Callable[[], Steadiness]:
+            return lambda: net.tcp.steadiness(one.address, one.port, times, timeout)
+
+        results = ctx.parallel({one: trying(one) for one in good})
+        for answer, result in results.items():
+            kinds = (*result.together, *result.alone)
+            failed = sorted({_WORDS.get(kind, kind) for kind in kinds if kind != "open"})
+            told: dict[str, Any] = {
+                "address": answer.address,
+                "port": answer.port,
+                "together": result.together,
+                "alone": result.alone,
+                "count": len(kinds),
+            }
+            if result.allowed is not None:
+                told["count"] = len(result.together)
+                yield self.LIMITED(**told, allowed=result.allowed, others=failed)
+            elif result.lost:
+                yield self.LOSSY(**told, lost=result.lost)
+            elif not result.steady:
+                yield self.UNCLEAR(**told, why=f"now and then it {' or '.join(failed)}")
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    """What a message says about one answer."""
+    seconds = f"{answer.elapsed_ms / 1000:.1f} s"
+    told: dict[str, Any] = {
+        "address": answer.address,
+        "port": answer.port,
+        "errno": answer.error,
+        "elapsed_ms": round(answer.elapsed_ms, 1),
+        "tries": answer.tries,
+        "source": answer.source,
+    }
+    icmp = answer.icmp
+    if answer.kind in {"prohibited", "host-unreachable", "net-unreachable"}:
+        told["by"] = answer.says
+        told["icmp"] = (
+            f"ICMP type {icmp.type} code {icmp.code}" if icmp else f"{answer.error} after {seconds}"
+        )
+    elif answer.kind == "host-down":
+        told["neighbour"] = answer.neighbour or answer.address
+        told["asked"] = "no machine of the local network has that address"
+        if told["neighbour"] != answer.address:
+            told["asked"] = f"the gateway on the way to {answer.address} is silent"
+        elif icmp and icmp.sender != answer.source:
+            told["asked"] = f"the router {answer.says} found no machine with that address"
+    elif answer.kind == "blocked-here":
+        told["proof"] = "it rejects them itself" if icmp else f"its kernel says {answer.error}"
+    elif answer.kind == "unclear":
+        told["why"] = answer.error
+    return told
+
+
+def _note(main: Answer, aside: Sequence[Answer]) -> str:
+    """What other ports of the same address say."""
+    beside = [one for one in aside if one.address == main.address]
+    if opened := [str(one.port) for one in beside if one.kind == "open"]:
+        return f"; it does on port {' and '.join(opened)}"
+    if any(one.kind == "refused" for one in beside):
+        return "; the machine itself is up: other ports answer with a refusal"
+    return "; nor on any other port that was tried" if main.kind == "silent" else ""
+
+
+def _list(dead: Sequence[Answer]) -> list[str]:
+    return [f"{one.address} {_WORDS[one.kind]}" for one in dead]

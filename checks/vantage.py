@@ -1,0 +1,77 @@
+"""Check `vantage`: can the product of the profile get here from where it runs?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diag.api import Addresses, Check, Context, Fact, Finding, Route, Target, net, ok, skip, warn
+
+
+class Vantage(Check):
+    """Compare where this machine finds Bitbucket with where the product of the profile comes from.
+
+    That a connection works from here proves little for a product that runs on the internet: it
+    cannot reach a private address, and it comes from other addresses than this machine. For a
+    product that publishes its addresses, this check prints the firewall request, ready to hand
+    over.
+    """
+
+    id = "vantage"
+    title = "the product can get here from where it runs"
+    order = 130
+    kinds = frozenset({"datacenter", "unknown"})  # Bitbucket Cloud is on the internet anyway
+    requires = (Target,)
+    after = (Route, Addresses)
+
+    PRIVATE = warn(
+        "dns-private-address",
+        "{profile} comes from the internet, where private addresses cannot be reached: {place}",
+        remedy="Publish Bitbucket under a name with a public address (reverse proxy, port "
+        "forwarding), or use the product's own way into a private network. If the name has "
+        "another address outside, see it with --resolver 1.1.1.1.",
+        owner="network-admin",
+        reproduce=("getent ahosts {host}", "dig @1.1.1.1 {host} A"),
+    )
+    ALLOWLIST = ok(
+        "vantage-allowlist",
+        "firewall request: allow {profile}, from {sources}, to {destination} over TCP",
+    )
+    NOT_NEEDED = skip("vantage-not-needed", "{profile} does not connect from the internet")
+    UNTOLD = skip("vantage-untold", "the address of {host} is not known")
+
+    def run(self, ctx: Context) -> Iterator[Finding | Fact]:
+        target, profile = ctx.target, ctx.profile
+        if not profile.from_internet:
+            yield self.NOT_NEEDED()
+            return
+        addresses = self._addresses(ctx)
+        if addresses is None:
+            yield self.UNTOLD()
+        elif addresses and all(map(net.dns.is_private, addresses)):
+            typed = addresses == (target.host,)
+            place = target.host if typed else f"{target.host} is {', '.join(addresses)} here"
+            yield self.PRIVATE(addresses=addresses, place=place)
+        else:
+            host = f"[{target.host}]" if ":" in target.host else target.host
+            yield self.ALLOWLIST(
+                sources=[egress.cidr for egress in profile.egress] or "anywhere",
+                published_as=[egress.published_as for egress in profile.egress],
+                published_at=profile.egress_source,
+                destination=f"{host}:{target.port}",
+                addresses=addresses,
+            )
+
+    @staticmethod
+    def _addresses(ctx: Context) -> tuple[str, ...] | None:
+        """The addresses that the world is to reach: none where that cannot be seen from here,
+        because a rule of this run or a proxy decides; None where the name did not resolve."""
+        target, route, found = ctx.target, ctx.get(Route), ctx.get(Addresses)
+        if ctx.dialer.mapped(target.host, target.port):
+            return ()
+        if address := net.dns.literal(target.host):
+            return (address,)
+        if net.dns.is_localhost(target.host):
+            return ("127.0.0.1",)
+        if route and route.proxy:
+            return ()
+        return found.addresses if found else None

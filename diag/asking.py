@@ -1,0 +1,155 @@
+"""How a check asks Bitbucket, and what is wrong with an answer that any request may get.
+
+One after the other, with the run's secret; no more than once again, and only when the server names
+a short time to wait. Never after a 401: see `diag.net.http`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from diag import verdicts
+from diag.context import Context, DeadlineExceededError
+from diag.facts import Route
+
+if TYPE_CHECKING:
+    from diag.model import Finding
+    from diag.net.http import Answer
+    from diag.net.ssh import Banner
+
+_NO_SSH = {
+    "refused": "the connection is refused",
+    "silent": "there is no answer",
+    "unreachable": "there is no way there",
+    "reset": "the connection is reset",
+    "closed": "the connection is closed at once",
+    "unresolvable": "the name does not exist",
+}
+LONGEST_PAUSE = 5.0  # seconds: Retry-After is honoured up to here, and told beyond
+
+
+class Asker:
+    """Requests of one check. `auth` sends the secret with them."""
+
+    def __init__(self, ctx: Context, *, auth: bool) -> None:
+        self._ctx = ctx
+        self._auth = auth
+        self.findings: list[Finding] = []  # what came up on the way
+
+    def get(
+        self, path: str, query: Mapping[str, str | int] | None = None, **options: Any
+    ) -> Answer:
+        """One request below the base URL; `options` are those of `diag.net.http.Http.get`.
+
+        Raises:
+            DeadlineExceededError: the run's time is over.
+        """
+        ask = partial(self._ctx.http.get, path, query=query, auth=self._auth, **options)
+        answer = ask()
+        pause = self._pause(answer)
+        if pause is not None:
+            time.sleep(pause)
+            answer = ask()
+            if answer.status != 429:
+                state = f"a request was let through only after a pause of {pause:g} s"
+                self.findings.append(verdicts.RATE_LIMIT_NEAR(state=state, request=answer.url))
+        if answer.failure == "deadline":
+            raise DeadlineExceededError
+        return answer
+
+    def _pause(self, answer: Answer) -> float | None:
+        """Seconds after which to ask again, None not to."""
+        from diag.bitbucket import datacenter
+
+        pause = datacenter.retry_after(answer) if answer.status == 429 else None
+        if pause is None or pause > LONGEST_PAUSE or pause > self._ctx.remaining / 2:
+            return None
+        return pause
+
+
+def trouble(ctx: Context, answer: Answer) -> Finding | None:
+    """What is wrong with an answer, where that is the same for every request: a rate limit, a
+    failing Bitbucket, a gateway that lets nothing through any more. None if it is nothing of that.
+    """
+    from diag.bitbucket import datacenter
+
+    if answer.failure is not None or answer.status is None:
+        return None
+    own = bool(datacenter.marks(answer) or datacenter.errors(answer))
+    if answer.status == 429 and own:
+        return verdicts.RATE_LIMITED(request=answer.url, retry_after=datacenter.retry_after(answer))
+    if answer.status in (429, 503) and not own:
+        return verdicts.GATEWAY_RATE_LIMITED(
+            status=answer.status,
+            request=answer.url,
+            before=ctx.run.http.requests - 1,
+            retry_after=datacenter.retry_after(answer),
+            server=ctx.quote(answer.header("server") or "") or None,
+        )
+    if answer.status >= 500 and own:
+        return verdicts.SERVER_ERROR(
+            status=answer.status,
+            request=answer.url,
+            error=said(ctx, answer),
+            request_id=ctx.quote(answer.header("x-arequestid") or "") or None,
+        )
+    return None
+
+
+def said(ctx: Context, answer: Answer) -> str:
+    """What an answer says, in a few words fit to be shown."""
+    from diag.bitbucket import datacenter, fingerprints
+
+    if answer.failure is not None:
+        return ctx.quote(f"{answer.failure}: {answer.detail}" if answer.detail else answer.failure)
+    for error in datacenter.errors(answer):
+        return ctx.quote(": ".join(filter(None, (error.name, error.message))))
+    if location := answer.header("location"):
+        return ctx.quote(f"a redirect to {location}")
+    return ctx.quote(fingerprints.title(answer) or answer.content_type or "nothing")
+
+
+def ssh_greeting(ctx: Context, host: str, port: int, timeout: float) -> Banner | None:
+    """What an SSH server says first at host:port; None where that is not to be tried: a proxy or a
+    --connect-to rule stands for the way there, or the name's address could not be told.
+
+    `timeout` is in seconds, for name and connection together. The check must declare Target and
+    Route.
+    """
+    from diag import net
+
+    route = ctx.get(Route)
+    if route is not None and route.proxy is not None:
+        return None
+    end = time.monotonic() + min(timeout, ctx.timeout)
+    if ctx.dialer.mapped(host, port) is None:
+        if any(rule.host.lower() == host for rule in ctx.settings.connect_to):
+            return None
+        if host != ctx.target.host:  # else check `tcp` has found out which address works
+            addresses = net.dns.resolves(host, end - time.monotonic())
+            if addresses is None:
+                return None
+            if not addresses:
+                return net.ssh.Banner(None, "unresolvable")
+            ctx.dialer.prefer(host, addresses)
+    started, before = ctx.run.elapsed_ms(), time.monotonic()
+    try:
+        left = max(0.001, end - time.monotonic())
+        sock = ctx.dialer.connect(host, port, left, fresh=True, direct=True)
+    except OSError as error:
+        return net.ssh.Banner(None, net.tcp.failure(error), str(error))
+    finally:
+        spent = round((time.monotonic() - before) * 1000)
+        ctx.record("connect", f"ssh {host}:{port}", started, spent)
+    with sock:
+        return net.ssh.banner(sock, max(0.001, end - time.monotonic()))
+
+
+def why_no_ssh(ctx: Context, banner: Banner) -> str:
+    """Why there was no greeting, in words."""
+    if banner.failure == "not-ssh":
+        return ctx.quote(f"something answers that is no SSH server: {banner.detail}")
+    return _NO_SSH.get(banner.failure or "", banner.failure or "")

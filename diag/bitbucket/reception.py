@@ -1,0 +1,470 @@
+"""Who answers under a URL: Bitbucket, somebody in its place, or somebody on the way.
+
+Everything is asked anonymously. Who wrote an answer is found out before its status code means
+anything: a 503 of Bitbucket is maintenance, a 503 of the gateway before it is not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+from diag import net
+from diag.bitbucket import datacenter, fingerprints
+from diag.bitbucket.datacenter import CAPABILITIES, PROPERTIES, STATUS
+from diag.facts import ServerTime
+from diag.net.http import Answer
+
+if TYPE_CHECKING:
+    from diag.context import Context
+    from diag.model import Json
+
+MAX_BODY = 2_000_000  # bytes: what is asked for is small, what answers instead may be a whole page
+MAX_HOPS = 10  # redirects
+USUAL_CONTEXTS = ("/bitbucket", "/stash")
+BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"}
+_RECOVERY = 1.2  # seconds after which a gateway that limits requests lets one through again
+_PATIENCE = 0.5  # seconds for a server that speaks first, or hangs up unasked
+_PROBE = b"GET / HTTP/9.9\r\n\r\n"  # answered, or hung up on, by the web server itself
+_PAGES = ("/dashboard", "/login", "/projects", "/setup")  # where Bitbucket sends browsers
+
+_CODES: Mapping[fingerprints.Kind, str] = {
+    "product": "http-other-product",
+    "waf": "http-waf-blocked",
+    "block-page": "http-block-page",
+    "login": "http-sso-login",
+    "default-page": "http-default-vhost",
+    "no-backend": "http-bad-gateway",
+}
+_STATUSES = {
+    401: "http-gateway-auth",
+    405: "http-method-blocked",
+    501: "http-method-blocked",
+    502: "http-bad-gateway",
+    503: "http-upstream-unavailable",
+    504: "http-gateway-timeout",
+}
+_FAILURES = {
+    "empty": "http-empty-reply",
+    "reset": "http-empty-reply",
+    "truncated": "http-body-truncated",
+    "timeout": "http-response-timeout",
+    "slow": "http-slow-body",
+    "endless": "http-slow-body",
+    "headers-too-large": "http-header-too-large",
+}
+# What may be meant for programs only, and not for browsers.
+_PICKY = {"http-waf-blocked", "http-block-page", "http-method-blocked", "http-empty-reply"}
+# What may come of asking the right host in the wrong place.
+_ELSEWHERE = {"http-other-product", "http-default-vhost"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why Bitbucket does not answer here: the code of a verdict and what it rests on."""
+
+    code: str
+    answer: Answer
+    more: Mapping[str, Json] = field(default_factory=dict)  # from the network: not yet quoted
+    certain: bool = True  # False: no more than the likeliest reading of the answer
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """The two answers that everything rests on."""
+
+    base: str  # the URL they were asked below
+    status: Answer
+    properties: Answer
+    capabilities: Answer | None = None  # asked only where the two leave it open
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What shows that a Bitbucket has its base here; empty if that cannot be told.
+
+        Its own "not found" has marks too: then it answers, but has its base elsewhere.
+        """
+        answers = (self.properties, self.status, self.capabilities)
+        found = dict.fromkeys(m for one in answers if one for m in datacenter.marks(one))
+        lost = self.properties.status == 404 or self.redirect is not None
+        return () if lost and datacenter.state(self.status) is None else tuple(found)
+
+    @property
+    def redirect(self) -> str | None:
+        """Where the REST API is redirected to, unless to a page of Bitbucket's own."""
+        target = location(self.properties)
+        if target is None or not datacenter.marks(self.properties):
+            return target
+        return None if urlsplit(target).path.endswith(_PAGES) else target
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What came of it: the Bitbucket that was found, and what is wrong."""
+
+    visit: Visit | None
+    faults: tuple[Fault, ...] = ()
+
+
+def visit(ctx: Context, base: str) -> Visit:
+    """Ask both questions side by side."""
+    paths = (STATUS, PROPERTIES)
+    answers = _ask_all(ctx, {path: base + path for path in paths})
+    for path, other in (paths, paths[::-1]):
+        broken = answers[path].failure in {"connect", "tls", "empty", "reset"}
+        if broken and answers[other].failure is None:
+            # A second connection may be what fails: ask again on the one that works.
+            answers[path] = _ask(ctx, base + path)
+    return Visit(base, answers[STATUS], answers[PROPERTIES])
+
+
+def arrive(ctx: Context, first: Visit) -> Arrival:
+    """Who is there, once everything that the two answers leave open has been looked into."""
+    if (limited := _limit(ctx, first)) is not None:
+        return Arrival(None, (limited,))
+    if datacenter.properties(first.properties) is not None:
+        return Arrival(first)
+    if first.redirect is not None:
+        return _follow(ctx, first)
+    fault = judge(first.properties)
+    if fault is None or not fault.certain:
+        state = datacenter.state(first.status)
+        if state is not None and not first.marks:  # Jira's answer looks the same
+            first = replace(first, capabilities=_ask(ctx, first.base + CAPABILITIES))
+        if first.marks or state not in {None, "RUNNING"}:
+            return Arrival(first)
+        other = _relation(first.capabilities) or judge(first.status)
+        fault = other if other and other.certain else fault
+    return Arrival(None, (_look_around(ctx, first, fault),))
+
+
+def judge(answer: Answer) -> Fault | None:
+    """What is wrong with an answer to a question of the REST API, as far as it can be seen from it
+    alone. None if it is Bitbucket's own, or might be anybody's."""
+    if answer.failure is not None:
+        code = _FAILURES.get(answer.failure)
+        return Fault(code, answer) if code else None
+    own = bool(datacenter.marks(answer))
+    if fingerprints.header_too_large(answer):
+        return Fault("http-header-too-large", answer)
+    if answer.status == 429 and own:
+        return Fault("rate-limited", answer)
+    if not own and (fault := _judge_stranger(answer)) is not None:
+        return fault
+    as_json = answer.content_type == "application/json" or own
+    if answer.status == 200 and as_json and answer.body and answer.json() is None:
+        return None if fingerprints.is_page(answer) else Fault("http-invalid-json", answer)
+    return None
+
+
+def _judge_stranger(answer: Answer) -> Fault | None:
+    """The same for an answer without any mark of Bitbucket."""
+    if fingerprints.wants_tls(answer) and answer.url.startswith("http:"):
+        return Fault("http-on-tls-port", answer)
+    if fingerprints.wants_client_certificate(answer):
+        return Fault("tls-client-cert-required", answer)
+    if fingerprints.limits_rate(answer):
+        return Fault("http-gateway-rate-limited", answer, {"before": 0})
+    target = location(answer)
+    if target is not None and fingerprints.login_address(target):
+        return Fault("http-sso-login", answer, {"product": "a login page", "sign": target})
+    if (seen := fingerprints.recognise(answer)) is not None:
+        return Fault(_CODES[seen.kind], answer, {"product": seen.name, "sign": seen.sign})
+    status = answer.status or 0
+    if status in _STATUSES:
+        return Fault(_STATUSES[status], answer)
+    if 400 <= status < 500 and status not in {404, 410}:
+        unnamed = {"product": "a gateway or firewall", "sign": f"HTTP {status}"}
+        return Fault("http-waf-blocked", answer, unnamed, certain=False)
+    if status == 200 and fingerprints.is_page(answer):
+        unnamed = {"product": "an unknown page", "sign": fingerprints.title(answer)}
+        return Fault("http-block-page", answer, unnamed, certain=False)
+    return None
+
+
+def location(answer: Answer) -> str | None:
+    """Where an answer redirects to, absolute and without fragment."""
+    target = answer.header("location")
+    if answer.status is None or not 300 <= answer.status < 400 or not target:
+        return None
+    try:
+        return urldefrag(urljoin(answer.url, target)).url
+    except ValueError:
+        return target
+
+
+def server_time(seen: Visit) -> ServerTime | None:
+    """The server's clock, by the answer that came soonest. Not from a cache: that time is old."""
+    answers = [a for a in (seen.properties, seen.status) if a.status and "age" not in a.headers]
+    for answer in sorted(answers, key=lambda a: a.head_ms):
+        try:
+            told = parsedate_to_datetime(answer.header("date") or "").timestamp()
+        except (ValueError, OverflowError):
+            continue
+        # It was written at some moment between request and answer, and cut to whole seconds.
+        trip = answer.head_ms / 1000
+        return ServerTime(told + 0.5, answer.at - trip / 2, 0.5 + trip / 2)
+    return None
+
+
+# asking
+
+
+def _ask(ctx: Context, url: str, **options: Any) -> Answer:
+    return ctx.http.get(url, max_bytes=MAX_BODY, **options)
+
+
+def _ask_all(ctx: Context, urls: Mapping[str, str], **options: Any) -> dict[str, Answer]:
+    """Side by side; who has not answered when the run must end, is late."""
+    got = ctx.parallel({key: partial(_ask, ctx, url, **options) for key, url in urls.items()})
+    late = {key: Answer(url, failure="deadline") for key, url in urls.items()}
+    return {**late, **got}
+
+
+def _hop(ctx: Context, url: str) -> Answer:
+    """Follow a redirect. Its host may be one that no resolver answers for, at least not soon."""
+    got = ctx.parallel({url: partial(_ask, ctx, url)}, wait=2 * ctx.timeout + 0.5)
+    return got.get(url) or Answer(url, failure="connect", detail="no answer in time")
+
+
+# looking closer
+
+
+def _limit(ctx: Context, seen: Visit) -> Fault | None:
+    """Where one of the two questions was answered and the other refused on the way: is that a
+    limit of requests?
+
+    A limit lets a request through again after a pause, and refuses the next ones at once. A
+    refusal that stays the same is about the path.
+    """
+    for refused, other in ((seen.status, seen.properties), (seen.properties, seen.status)):
+        if refused.status not in {429, 503} or _is_own(refused) or not _is_own(other):
+            continue
+        fault = Fault("http-gateway-rate-limited", refused, {"before": 1})
+        if fingerprints.limits_rate(refused):
+            return fault
+        time.sleep(min(_RECOVERY, ctx.remaining))
+        if not _is_own(_ask(ctx, refused.url)):
+            return None
+        at_once = _ask_all(ctx, {"one": refused.url, "two": refused.url})
+        return None if all(map(_is_own, at_once.values())) else fault
+    return None
+
+
+def _is_own(answer: Answer) -> bool:
+    return bool(datacenter.marks(answer)) or datacenter.state(answer) is not None
+
+
+def _relation(answer: Answer | None) -> Fault | None:
+    """Another product of Atlassian, by its own word: all of them have /rest/capabilities."""
+    body = answer.json() if answer is not None else None
+    name = body.get("application") if isinstance(body, Mapping) else None
+    if answer is None or not isinstance(name, str) or name in {"stash", "bitbucket"}:
+        return None
+    told = {"product": name.capitalize(), "sign": f'"application": "{name}"'}
+    return Fault("http-other-product", answer, told)
+
+
+def _look_around(ctx: Context, seen: Visit, fault: Fault | None) -> Fault:
+    """The fault, or what turns out to be behind it: asked as a browser, or in other places."""
+    if (beneath := _beneath(ctx, seen)) is not None:
+        return beneath
+    asked: dict[str, Callable[[], Answer]] = {}
+    if fault is None or not fault.certain or fault.code in _ELSEWHERE:
+        for base in _other_bases(seen.base):
+            asked[base] = partial(_ask, ctx, base + PROPERTIES)
+        asked["/"] = partial(_front_page, ctx, seen.base + "/")
+    if fault is not None and fault.code in _PICKY:
+        asked["browser"] = partial(_ask, ctx, seen.properties.url, headers=BROWSER)
+    answers = ctx.parallel(asked) if asked else {}
+    as_browser, front = answers.pop("browser", None), answers.pop("/", None)
+    if as_browser is not None and datacenter.marks(as_browser):
+        return Fault("http-user-agent-blocked", seen.properties)
+    for base, answer in answers.items():
+        if datacenter.properties(answer) is not None:
+            return Fault("http-context-path-missing", seen.properties, {"right_url": base})
+    if fault is not None and fault.certain:
+        return fault
+    lost = bool(datacenter.marks(seen.properties))  # Bitbucket's own "not found"
+    if front is not None and not lost and (page := _judge_front(front)) is not None:
+        return page
+    return fault or _unclear(seen)
+
+
+def _other_bases(base: str) -> list[str]:
+    """Where else on that host Bitbucket may be: above the path that was typed, or below it."""
+    parts = urlsplit(base)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    steps = parts.path.strip("/").split("/") if parts.path else []
+    above = ["/" + "/".join(steps[:n]) if n else "" for n in range(len(steps) - 1, -1, -1)]
+    paths = dict.fromkeys((*above[:3], *USUAL_CONTEXTS))
+    return [origin + path for path in paths if path != parts.path]
+
+
+def _front_page(ctx: Context, url: str) -> Answer:
+    """What a browser would see there."""
+    headers = {"Accept": "text/html,application/json;q=0.9,*/*;q=0.8"}
+    answer = _ask(ctx, url, headers=headers)
+    for _ in range(5):
+        target = location(answer)
+        if target is None or fingerprints.recognise(answer) or fingerprints.login_address(target):
+            break
+        answer = _ask(ctx, target, headers=headers)
+    return answer
+
+
+def _judge_front(front: Answer) -> Fault | None:
+    """What the page for people says about who is there."""
+    if datacenter.marks(front):  # people get through to Bitbucket, programs do not
+        names = {"product": "a gateway or firewall", "sign": "only the REST API is kept back"}
+        return Fault("http-waf-blocked", front, names)
+    fault = judge(front)
+    return fault if fault is not None and fault.certain and front.failure is None else None
+
+
+def _unclear(seen: Visit) -> Fault:
+    answer = seen.properties
+    if answer.failure is not None:
+        what = f"the request came to nothing ({answer.failure}: {answer.detail})"
+    elif datacenter.marks(answer):
+        what = f"Bitbucket itself says HTTP {answer.status}: its REST API is not below this URL"
+    else:
+        what = f"it answers HTTP {answer.status} without any mark of Bitbucket"
+    return Fault("http-unclear", answer, {"what": what})
+
+
+# beneath HTTP, where the user typed http:// and no layer before has looked
+
+
+def _beneath(ctx: Context, seen: Visit) -> Fault | None:
+    """What a port is that does not answer plain HTTP."""
+    answer = seen.properties
+    place = urlsplit(seen.base)
+    host, port = place.hostname or "", place.port or 80
+    if place.scheme != "http" or ctx.dialer.forwarder(host, port) is not None:
+        return None
+    if answer.failure not in {"empty", "reset", "not-http", "timeout"}:
+        return None
+    if answer.greeting.startswith(b"SSH-"):
+        return Fault("tcp-wrong-service-ssh", answer, {"banner": _line(answer.greeting)})
+    probes: dict[str, Callable[[], net.tls.Talk | bool | None]] = {
+        "tls": partial(_speaks_tls, ctx, host, port),
+        "talk": partial(_talk, ctx, host, port),
+    }
+    found = ctx.parallel(probes)
+    if found.get("tls"):
+        return Fault("http-on-tls-port", answer)
+    talk = found.get("talk")
+    if not isinstance(talk, net.tls.Talk):
+        return None
+    if talk.greeting.startswith(b"SSH-"):
+        return Fault("tcp-wrong-service-ssh", answer, {"banner": _line(talk.greeting)})
+    if talk.cut is not None and talk.at_once:
+        return Fault(f"tcp-{talk.cut}-after-accept", answer)
+    if answer.failure == "timeout" and not (talk.greeting or talk.reply or talk.cut):
+        return Fault("tcp-silent-after-accept", answer)
+    return None
+
+
+def _speaks_tls(ctx: Context, host: str, port: int) -> bool:
+    try:
+        sock = ctx.dialer.connect(host, port, ctx.timeout, fresh=True)
+    except OSError:
+        return False
+    shaken = net.tls.shake(sock, ctx.trust.unverified(), host, ctx.timeout)
+    shaken.close()
+    return shaken.answered or shaken.alert is not None
+
+
+def _talk(ctx: Context, host: str, port: int) -> net.tls.Talk | None:
+    try:
+        sock = ctx.dialer.connect(host, port, ctx.timeout, fresh=True)
+    except OSError:
+        return None
+    return net.tls.talk(sock, _PROBE, min(_PATIENCE, ctx.timeout / 2), ctx.timeout)
+
+
+def _line(greeting: bytes) -> str:
+    return greeting.split(b"\n")[0].decode("latin-1")
+
+
+# redirects
+
+
+def _follow(ctx: Context, seen: Visit) -> Arrival:
+    """Follow the redirects of the REST API by hand, without secret and without cookies."""
+    answer = seen.properties
+    hops = [answer.url]
+    while (target := location(answer)) is not None:
+        told = {"location": target, "hops": list(hops)}
+        if target in hops or len(hops) > MAX_HOPS:
+            return Arrival(None, (Fault("http-redirect-loop", answer, told),))
+        if answer.url.startswith("https:") and target.startswith("http:"):
+            return Arrival(None, (Fault("http-downgrade-redirect", answer, told),))
+        if (fault := judge(answer)) is not None and fault.code == "http-sso-login":
+            return Arrival(None, (replace(fault, more={**told, **fault.more}),))
+        hops.append(target)
+        answer = _hop(ctx, target)
+    told = {"location": hops[-1], "hops": list(hops)}
+    if answer.failure == "connect":
+        host = urlsplit(hops[-1]).hostname or hops[-1]
+        more = {**told, "to_host": host}
+        return Arrival(None, (Fault("http-redirect-dead-host", answer, more),))
+    fault = judge(answer)
+    if (there := _land(ctx, seen, answer, fault)) is not None:
+        return _arrived(seen, there, told)
+    if seen.marks:
+        return Arrival(seen)  # /status is Bitbucket's own
+    if fault is None:
+        reason = answer.detail or f"HTTP {answer.status}"
+        what = f"it redirects to {hops[-1]}, where no Bitbucket was found ({reason})"
+        fault = Fault("http-unclear", answer, {"what": what})
+    fault = replace(fault, more={**told, **fault.more})
+    if _becomes_tls(seen.base, hops[-1]):
+        moved = Fault("http-redirects-to-https", seen.properties, {**told, "right_url": hops[-1]})
+        return Arrival(None, (moved, fault))
+    return Arrival(None, (fault,))
+
+
+def _land(ctx: Context, seen: Visit, answer: Answer, fault: Fault | None) -> Visit | None:
+    """The Bitbucket at the end of the redirects."""
+    if answer.failure is not None:
+        return None
+    parts = urlsplit(answer.url)
+    origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    if path.endswith(PROPERTIES):
+        base = origin + path.removesuffix(PROPERTIES)
+        there = Visit(base, _ask(ctx, base + STATUS), answer)
+    elif fault is not None and fault.certain:
+        return None
+    else:  # the redirect forgot what was asked for
+        page = next((page for page in _PAGES if page in path), None)
+        base = origin + (path[: path.index(page)] if page else path)
+        if base == seen.base:
+            return None
+        there = visit(ctx, base)
+    return there if there.marks else None
+
+
+def _arrived(seen: Visit, there: Visit, told: Mapping[str, Json]) -> Arrival:
+    """What it means that Bitbucket is where the redirects lead."""
+    old, new = urlsplit(seen.base), urlsplit(there.base)
+
+    def fault(code: str) -> tuple[Fault]:
+        return (Fault(code, seen.properties, {**told, "right_url": there.base}),)
+
+    if old.hostname != new.hostname or (old.scheme == new.scheme and old.netloc != new.netloc):
+        return Arrival(None, fault("http-redirects-to-other-host"))
+    if old.path != new.path:
+        return Arrival(None, fault("http-context-path-missing"))
+    return Arrival(there, () if old.scheme == new.scheme else fault("http-redirects-to-https"))
+
+
+def _becomes_tls(old: str, new: str) -> bool:
+    one, other = urlsplit(old), urlsplit(new)
+    return (one.scheme, other.scheme) == ("http", "https") and one.hostname == other.hostname

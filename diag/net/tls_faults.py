@@ -1,0 +1,456 @@
+"""Why TLS failed: further handshakes, each of which isolates one fault.
+
+A TLS library stops at the first thing it dislikes. What else is wrong, and whether the first thing
+is the cause or a consequence, is found out by asking again with one demand dropped or changed.
+Nothing here runs while all is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+from diag.model import Json, Owner
+from diag.net import inspectors, tls, x509
+from diag.net.tls import ISSUER_CODES, Handshake, Talk, Trust
+from diag.net.tls_way import SMALL_SEGMENT, Way
+from diag.net.x509 import Certificate
+
+K = TypeVar("K")
+T = TypeVar("T")
+Fetch = Callable[[str], bytes | None]
+
+_PURPOSE_CODES = frozenset({24, 26, 32, 79})
+_STRENGTH_CODES = frozenset({66, 67, 68})
+_NAME_CODES = frozenset({62, 64})
+# The order in which OpenSSL looks: it stops at the first thing that is wrong.
+_STAGES = (ISSUER_CODES, _PURPOSE_CODES, _STRENGTH_CODES, _NAME_CODES)
+_OLD = {"SSLv3", "TLSv1", "TLSv1.1"}
+_CUT = {"closed", "reset", "timeout"}
+_UNRELATED = "example.com"  # a name that is surely not the server's
+_SIBLINGS = ("www", "git", "bitbucket", "stash", "code")  # names a neighbour site may have
+_HOPS = 4  # issuers that are fetched at most
+_TLS_PORT = (  # how web servers answer plain HTTP on a port where they speak TLS
+    b"plain HTTP request was sent to HTTPS",
+    b"HTTP request to an HTTPS server",
+    b"speaking plain HTTP to an SSL-enabled",
+    b"combination of host and port requires TLS",
+)
+
+# Of several faults of one certificate, the one to be put right first comes first: a certificate
+# of somebody else explains all the others, an untrusted one has to be replaced whatever its dates.
+_RANK = (
+    "tls-interception",
+    "tls-default-vhost-cert",
+    "tls-hostname-mismatch",
+    "tls-ip-without-san",
+    "tls-no-san",
+    "tls-trust-store-stale",
+    "tls-self-signed",
+    "tls-issuer-unknown",
+    "tls-chain-incomplete",
+    "tls-intermediate-expired",
+    "tls-expired",
+    "tls-not-yet-valid",
+    "tls-wrong-key-usage",
+    "tls-weak-key",
+    "tls-weak-signature",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: a verdict's code and what shows it."""
+
+    code: str
+    evidence: Mapping[str, Json] = field(default_factory=dict)
+    owner: Owner | None = None  # where the evidence names somebody else than usual
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """Everything that is wrong with the certificates, the cause first."""
+
+    faults: tuple[Fault, ...]
+    dates: tuple[float, float] | None = None  # where they are what failed: the latest start and the
+    # earliest end in the chain, seconds since the epoch
+
+
+# the certificates
+
+
+def examine(
+    way: Way,
+    trust: Trust,
+    first: Handshake,
+    is_wanted: Callable[[], bool | None],
+    fetch: Fetch | None = None,
+) -> Examination:
+    """Find everything that is wrong with the certificates on which `first` failed.
+
+    `is_wanted` asks, without verification and without a secret, whether what answers behind a
+    certificate for another name is what the user looks for (None: cannot be told). `fetch` gets a
+    file by http, for `--fetch-issuers`.
+    """
+    sent = x509.read_all(first.sent or _leaf_alone(way))
+    if not sent:
+        return Examination((_unclear(first),))
+    leaf, now = sent[0], datetime.now(UTC)
+    tasks: dict[tuple[str, str | None], Callable[[], Handshake]] = {
+        ("trusted", None): lambda: way.shake(trust.lenient(), way.host),
+        ("public", None): lambda: way.shake(trust.lenient(mozilla=True), way.host),
+    }
+    misnamed = _found(first, _NAME_CODES) or (
+        _hidden(first, _NAME_CODES) and not leaf.covers(way.host)
+    )
+    if misnamed:
+        anyone = tls.unverified_context()
+        tasks |= {("asked", n): partial(way.shake, anyone, n) for n in _other_names(way)}
+    shaken = way.parallel(tasks)
+    trusted = shaken.get(("trusted", None), first)
+    publicly = shaken.get(("public", None), Handshake(failure="timeout"))
+    asked = {name: one for (why, name), one in shaken.items() if why == "asked"}
+    unknown = (trusted if trusted.failure == "verify" else first).verify_code in ISSUER_CODES
+    anchored = trusted.failure is None or (trusted.failure == "verify" and not unknown)
+
+    path = (x509.read_all(trusted.built) if anchored else []) or x509.path(sent)
+    faults = []
+    if misnamed:
+        faults.append(_name(way, leaf, first, asked, is_wanted))
+    if not anchored and unknown:
+        faults += _issuer(way, trust, path, publicly, now, fetch)
+    if _found(first, _PURPOSE_CODES) or _hidden(first, _PURPOSE_CODES):
+        faults += _usage(path, first)
+    if _found(first, _STRENGTH_CODES) or _hidden(first, _STRENGTH_CODES):
+        faults += _strength(path)
+    untimely = _dates(path, now, trust if anchored else None)
+    faults += untimely
+    faults.sort(key=lambda fault: _RANK.index(fault.code))
+    start = max(one.not_before.timestamp() for one in path)
+    end = min(one.not_after.timestamp() for one in path)
+    return Examination(
+        tuple(faults) or (_unclear(first),), dates=(start, end) if untimely else None
+    )
+
+
+def _found(first: Handshake, codes: AbstractSet[int]) -> bool:
+    """It is what OpenSSL complained of."""
+    return first.verify_code in codes
+
+
+def _hidden(first: Handshake, codes: AbstractSet[int]) -> bool:
+    """OpenSSL complained of something it looks at before this, and looked no further."""
+    stage = next((n for n, stage in enumerate(_STAGES) if first.verify_code in stage), 0)
+    return stage < next(n for n, stage in enumerate(_STAGES) if stage == codes)
+
+
+def _leaf_alone(way: Way) -> tuple[bytes, ...]:
+    """The certificate by a handshake that verifies nothing, where the chain cannot be read."""
+    shaken = way.open(tls.unverified_context(), way.host)
+    if shaken.sock is None:
+        return ()
+    with shaken.sock as sock:
+        der = sock.getpeercert(binary_form=True)
+    return (der,) if der else ()
+
+
+def _other_names(way: Way) -> list[str | None]:
+    """Names to ask the same server for: none at all, a stranger's, and what neighbours have."""
+    if way.is_address:
+        return []
+    parent = way.host.partition(".")[2]
+    near = [parent, *(f"{label}.{parent}" for label in _SIBLINGS)] if "." in parent else []
+    return [None, _UNRELATED, *(name for name in near if name != way.host)]
+
+
+def _name(
+    way: Way,
+    leaf: Certificate,
+    first: Handshake,
+    asked: Mapping[str | None, Handshake],
+    is_wanted: Callable[[], bool | None],
+) -> Fault:
+    """The certificate does not stand for the host: whose is it?"""
+    evidence: dict[str, Json] = {
+        "certificate": leaf.short,
+        "names": list(leaf.names[:20]),
+    }
+    if way.is_address:
+        return Fault("tls-ip-without-san", evidence)
+    if not leaf.has_names and x509.matches(leaf.common_name or "", way.host):
+        return Fault("tls-no-san", evidence)
+    leaves = {name: shaken.sent[0] for name, shaken in asked.items() if shaken.sent}
+    by_default = leaves.get(None) == leaf.der
+    others = [
+        name
+        for name, der in leaves.items()
+        if name and der != leaf.der and (found := x509.read(der)) and found.covers(name)
+    ]
+    evidence["same_without_name"] = by_default
+    if tls.UNRECOGNIZED_NAME in first.alerts:
+        evidence["sign"] = "the server warns that it does not know the name"
+    elif by_default and others:
+        evidence["sign"] = f"for {', '.join(others)} it has another certificate"
+    elif x509.is_placeholder(leaf):
+        evidence["sign"] = "such a certificate comes from a server that is not configured yet"
+    elif is_wanted() is False:
+        evidence["sign"] = "what answers there is another site"
+    else:
+        return Fault("tls-hostname-mismatch", evidence)
+    return Fault("tls-default-vhost-cert", {**evidence, "sites": others, "heuristic": True})
+
+
+def _issuer(
+    way: Way,
+    trust: Trust,
+    path: Sequence[Certificate],
+    publicly: Handshake,
+    now: datetime,
+    fetch: Fetch | None,
+) -> list[Fault]:
+    """The chain does not lead to anything trusted here: why?"""
+    top = path[-1]
+    evidence: dict[str, Json] = {
+        "certificate": path[0].short,
+        "issuer": top.issuer_short,
+        "issuer_name": top.issuer,
+        "chain": [one.short for one in path],
+        **trust.describe(),
+    }
+    if publicly.failure is None:
+        above = x509.read_all(publicly.built)[1:]
+        if all(one.not_before <= now <= one.not_after for one in above):
+            root = above[-1].short if above else top.issuer_short
+            reason = f"Mozilla's, as of certifi, has the server's root {root}"
+            return [Fault("tls-trust-store-stale", {**evidence, "reason": reason})]
+    if product := inspectors.product(one.issuer for one in path):
+        return [Fault("tls-interception", {**evidence, "product": product, "heuristic": True})]
+    if path[0].self_issued:
+        return [Fault("tls-self-signed", evidence)]
+    if top.self_issued:
+        return [Fault("tls-issuer-unknown", {**evidence, "root_sent": True})]
+    if fetch is not None and (proved := _fetched(way, trust, top, fetch, evidence)):
+        return proved
+    basis = _incomplete(path, x509.read_all(trust.known()))
+    if basis is None:
+        return [Fault("tls-issuer-unknown", evidence)]
+    return [Fault("tls-chain-incomplete", {**evidence, "basis": basis, "heuristic": True})]
+
+
+def _incomplete(path: Sequence[Certificate], known: Sequence[Certificate]) -> str | None:
+    """Why the missing issuer is likely an intermediate that the server should send, if so.
+
+    The handshake cannot tell an intermediate that is not sent from a root that is not trusted: both
+    are just an issuer that is not there.
+    """
+    top = path[-1]
+    if x509.sounds_like_root(top.issuer_short):
+        return None
+    if root := x509.kin(top, known):
+        return f"{root.short}, a root of the same organisation, is trusted here"
+    if len(path) > 1:  # it does send intermediates: what is missing is rather the root
+        return None
+    if x509.sounds_like_intermediate(top.issuer_short):
+        return "its name is that of an intermediate"
+    if top.issuer_urls:
+        return "the certificate says where to get it, and the server sends none of its issuers"
+    return None
+
+
+def _fetched(
+    way: Way, trust: Trust, top: Certificate, fetch: Fetch, evidence: Mapping[str, Json]
+) -> list[Fault]:
+    """Complete the chain from where the certificates say that their issuers are, and try again."""
+    issuers: list[Certificate] = []
+    places: list[Json] = []
+    while len(issuers) < _HOPS and not top.self_issued:
+        found = _issuer_of(top, fetch)
+        if found is None:
+            break
+        place, top = found
+        places.append(place)
+        issuers.append(top)
+    if not issuers:
+        return []
+    evidence = {**evidence, "fetched": places}
+    missing = [one for one in issuers if not one.self_issued]
+    if missing:
+        context = trust.lenient([one.der for one in missing])
+        if way.shake(context, way.host).failure is None:
+            names: list[Json] = [one.short for one in missing]
+            return [
+                Fault("tls-chain-incomplete", {**evidence, "basis": "proved", "issuers": names})
+            ]
+    unknown = {**evidence, "issuer": top.issuer_short, "issuer_name": top.issuer}
+    return [Fault("tls-issuer-unknown", unknown)]
+
+
+def _issuer_of(one: Certificate, fetch: Fetch) -> tuple[str, Certificate] | None:
+    for url in one.issuer_urls[:2]:
+        for candidate in x509.from_file(fetch(url) or b""):
+            if one.issued_by(candidate):
+                return url, candidate
+    return None
+
+
+def _usage(path: Sequence[Certificate], first: Handshake) -> list[Fault]:
+    wrong = next((one for one in path if not one.for_servers), None)
+    if wrong is None and not _found(first, _PURPOSE_CODES):
+        return []
+    evidence = {"certificate": (wrong or path[0]).short, "openssl": first.detail}
+    return [Fault("tls-wrong-key-usage", evidence)]
+
+
+def _strength(path: Sequence[Certificate]) -> list[Fault]:
+    faults = []
+    for one in path:
+        if one.weak_key:
+            faults.append(Fault("tls-weak-key", {"certificate": one.short, "key": one.key}))
+        if one.weak_signature:
+            evidence = {"certificate": one.short, "signature": one.signature}
+            faults.append(Fault("tls-weak-signature", evidence))
+    return faults
+
+
+def _dates(path: Sequence[Certificate], now: datetime, trust: Trust | None) -> list[Fault]:
+    """Certificates that are not valid now. `trust`: the last one is trusted, by these stores."""
+    faults = []
+    for place, one in enumerate(path):
+        is_root = place > 0 and (one.self_issued or (bool(trust) and place == len(path) - 1))
+        evidence: dict[str, Json] = {
+            "certificate": one.short,
+            "role": "root" if is_root else "intermediate" if place else "server",
+            "not_before": x509.iso(one.not_before),
+            "not_after": x509.iso(one.not_after),
+            "now": x509.iso(now),
+        }
+        if one.not_before > now:
+            away = tls.span((one.not_before - now).total_seconds())
+            faults.append(Fault("tls-not-yet-valid", {**evidence, "away": away}))
+        elif one.not_after < now and not is_root:
+            code = "tls-intermediate-expired" if place else "tls-expired"
+            away = tls.span((now - one.not_after).total_seconds())
+            faults.append(Fault(code, {**evidence, "away": away}))
+        elif one.not_after < now and trust is not None:
+            reason = f"its root {one.short} expired on {one.not_after:%Y-%m-%d}"
+            evidence |= {"reason": reason, **trust.describe()}
+            faults.append(Fault("tls-trust-store-stale", evidence))
+    return faults
+
+
+def _unclear(first: Handshake) -> Fault:
+    return Fault("tls-unclear", {"openssl": first.detail, "alert": first.alert})
+
+
+# the handshake itself
+
+
+def refusal(way: Way, first: Handshake) -> Fault:
+    """Find why the handshake `first` ended before there was anything to verify."""
+    anyone, legacy = tls.unverified_context(), tls.legacy_context()
+    tasks: dict[str, Callable[[], Handshake | Talk]] = {
+        "again": lambda: way.shake(anyone, way.host),
+        "legacy": lambda: way.shake(legacy, way.host),
+        "talk": way.talk,
+    }
+    if not way.is_address:
+        tasks["nameless"] = lambda: way.shake(anyone, None)
+        tasks["stranger"] = lambda: way.shake(anyone, _UNRELATED)
+    if first.failure == "timeout" and way.address is not None:
+        tasks["small"] = lambda: way.shake_small(anyone, way.host)
+    probes = Probes(first, way.parallel(tasks))
+    return _service(probes) or _refused(probes) or _cut(probes)
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """The failed handshake, and what came of asking in other ways."""
+
+    first: Handshake
+    results: Mapping[str, Handshake | Talk]
+
+    def shaken(self, name: str) -> Handshake:
+        found = self.results.get(name)
+        return found if isinstance(found, Handshake) else Handshake(failure="timeout")
+
+    @property
+    def talk(self) -> Talk:
+        found = self.results.get("talk")
+        return found if isinstance(found, Talk) else Talk()
+
+    @property
+    def other_name_passes(self) -> bool:
+        """With another server name, or none, the same server answers."""
+        others = (self.shaken("nameless"), self.shaken("stranger"))
+        return any(one.answered for one in others) and not self.shaken("again").answered
+
+    @property
+    def evidence(self) -> dict[str, Json]:
+        return {"openssl": self.first.detail, "alert": self.first.alert}
+
+
+def _service(probes: Probes) -> Fault | None:
+    """Something other than TLS lives on the port."""
+    talk, failure = probes.talk, probes.first.failure
+    heard = (talk.greeting or talk.reply)[:80].decode("latin-1").partition("\r\n")[0]
+    if heard.startswith("SSH-"):
+        return Fault("tcp-wrong-service-ssh", {"banner": heard})
+    if talk.is_http and not any(mark in talk.reply for mark in _TLS_PORT):
+        refused = talk.reply[9:12] == b"400"  # a TLS port may say so too
+        if failure == "not-tls" or (failure in _CUT and not refused):
+            return Fault("tls-plaintext-port", {"heard": heard})
+    if failure == "not-tls" and probes.shaken("legacy").version not in _OLD:
+        return Fault("tls-unclear", {**probes.evidence, "heard": heard})
+    return None
+
+
+def _refused(probes: Probes) -> Fault | None:
+    """The server, or OpenSSL here, said that it cannot agree."""
+    first, evidence, legacy = probes.first, probes.evidence, probes.shaken("legacy")
+    if legacy.version in _OLD:
+        return Fault("tls-version-too-old", {**evidence, "version": legacy.version})
+    if first.failure == "timeout":
+        return None
+    if first.wants_certificate:
+        return Fault("tls-client-cert-required", evidence)
+    if first.alert == "unrecognized_name" or (first.alert and probes.other_name_passes):
+        passes = probes.other_name_passes
+        return Fault("tls-sni-rejected", {**evidence, "other_names_pass": passes})
+    if first.alert == "protocol_version":
+        return Fault("tls-version-too-old", {**evidence, "version": "TLSv1.1", "proved": False})
+    if legacy.failure is None and not probes.shaken("again").answered:
+        return Fault("tls-no-common-cipher", {**evidence, "cipher": legacy.cipher})
+    return None if first.failure in _CUT else Fault("tls-unclear", evidence)
+
+
+def _cut(probes: Probes) -> Fault:
+    """The connection ended, or nothing came any more."""
+    first, talk = probes.first, probes.talk
+    evidence: dict[str, Json] = {"cut": first.failure, "acknowledged": not first.lost}
+    if probes.shaken("again").failure is None:
+        return Fault("tls-intermittent", evidence)
+    if probes.shaken("small").failure is None and "small" in probes.results:
+        return Fault(
+            "tcp-pmtu-blackhole", {**evidence, "segment": SMALL_SEGMENT, "heuristic": True}
+        )
+    if probes.other_name_passes and not first.answered:
+        return Fault("tls-blocked-by-sni", evidence)
+    if first.failure == "timeout":
+        if first.answered or probes.shaken("legacy").answered or talk.reply or talk.greeting:
+            return Fault("tls-handshake-timeout", evidence)
+        if first.lost:
+            return Fault("tls-handshake-timeout", evidence, "network-admin")
+        return Fault("tcp-silent-after-accept", evidence)
+    evidence["before_greeting"] = talk.at_once
+    if first.failure == "reset":
+        return Fault("tcp-reset-after-accept", evidence)
+    return Fault("tcp-closed-after-accept", evidence)
+
+
+def unsent(shaken: Handshake) -> list[str]:
+    """The intermediates that were used here, yet come from this machine and not from the server."""
+    return [one.short for one in x509.read_all(shaken.built[1:-1]) if one.der not in shaken.sent]

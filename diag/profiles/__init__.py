@@ -1,0 +1,1 @@
+"""The built-in requirement profiles: TOML files, in the format of docs/profiles.md."""

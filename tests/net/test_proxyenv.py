@@ -1,0 +1,232 @@
+"""Which proxy applies: bbdiag's reading of the environment against the clients' own."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from diag.net import proxyenv
+from diag.net.proxyenv import CURL, CURL_8_9, CURL_8_18, HTTPX, OWN, REQUESTS, URLLIB, Dialect
+
+PROXY = "http://127.0.0.1:9"
+NAME, SUB, IP4, IP6 = "bb.example.com", "a.bb.example.com", "10.1.2.3", "fd00::7"
+
+# One case: a URL and a NO_PROXY list. Whether it bypasses is for the clients to say.
+LISTS = [
+    *((f"https://{NAME}/", entry) for entry in ("bb.example.com", "example.com", ".example.com")),
+    *((f"https://{NAME}/", entry) for entry in (".bb.example.com", "b.example.com", "ample.com")),
+    *((f"https://{NAME}/", entry) for entry in ("*", "x,*", "*.example.com", "BB.Example.COM")),
+    *((f"https://{NAME}/", entry) for entry in ("bb.example.com.", ".example.com.", "com", "")),
+    *((f"https://{NAME}/", entry) for entry in ("x bb.example.com", "x, bb.example.com", ",,")),
+    *((f"https://{NAME}/", entry) for entry in ("bb.example.com x", "bb.example.com:443", "x.y z")),
+    *((f"https://{NAME}/", entry) for entry in ("https://bb.example.com", "http://bb.example.com")),
+    *((f"https://{SUB}/", entry) for entry in ("bb.example.com", ".example.com", "a.bb", "*")),
+    *((f"https://{NAME}:8443/", entry) for entry in ("bb.example.com:8443", "example.com:8443")),
+    *((f"https://{NAME}:8443/", entry) for entry in ("bb.example.com:443", "bb.example.com", "*")),
+    *((f"https://{NAME}:443/", entry) for entry in ("bb.example.com:443", "bb.example.com:8443")),
+    *((f"http://{NAME}/", entry) for entry in ("bb.example.com:80", "example.com", "*.com")),
+    *((f"https://{IP4}/", entry) for entry in ("10.1.2.3", "10.0.0.0/8", "10.1.2.0/24")),
+    *((f"https://{IP4}/", entry) for entry in ("10.2.0.0/16", "10.", "2.3", ".2.3", "10.1.2.3/32")),
+    *(
+        (f"https://{IP4}/", entry)
+        for entry in ("0.0.0.0/0", "10.1.2.3:443", "10.1.2.*", "10.1.2.3.")
+    ),
+    *((f"https://{IP4}:8443/", entry) for entry in ("10.1.2.3:8443", "10.1.2.3")),
+    *((f"https://[{IP6}]/", entry) for entry in ("fd00::7", "[fd00::7]", "fd00::/8", "fd00:0::7")),
+    *((f"https://[{IP6}]/", entry) for entry in ("fd01::/16", "::1", "*", "[fd00::7]:443")),
+    *((f"https://[{IP6}]:8443/", entry) for entry in ("[fd00::7]:8443", "fd00::7")),
+]
+# Which variable is taken, for http:// and for https://.
+VARIABLES: list[dict[str, str]] = [
+    {"https_proxy": PROXY},
+    {"HTTPS_PROXY": PROXY},
+    {"http_proxy": PROXY},
+    {"HTTP_PROXY": PROXY},
+    {"all_proxy": PROXY},
+    {"ALL_PROXY": PROXY},
+    {"https_proxy": "", "HTTPS_PROXY": PROXY},
+    {"https_proxy": PROXY, "NO_PROXY": NAME},
+    {"https_proxy": PROXY, "NO_PROXY": NAME, "no_proxy": "x"},
+    {"https_proxy": PROXY, "NO_PROXY": NAME, "no_proxy": ""},
+    {"http_proxy": "", "ALL_PROXY": PROXY},
+    {"NO_PROXY": NAME},
+    {},
+]
+Oracle = Callable[[str, Mapping[str, str]], bool | None]
+
+
+def parts(url: str) -> tuple[str, str, int | None]:
+    split = urlsplit(url)
+    return split.scheme, split.hostname or "", split.port
+
+
+def decided(dialect: Dialect, url: str, environ: Mapping[str, str]) -> bool | None:
+    """Whether the proxy is taken, None if the client does not start."""
+    choice = dialect.decide(*parts(url), environ)
+    return None if choice.error else choice.proxy is not None
+
+
+CASES = [
+    *((url, {"http_proxy": PROXY, "https_proxy": PROXY, "NO_PROXY": text}) for url, text in LISTS),
+    *((f"{scheme}://{NAME}/", environ) for scheme in ("http", "https") for environ in VARIABLES),
+]
+
+
+def disagreements(dialect: Dialect, oracle: Oracle) -> list[str]:
+    """The cases in which our data and the real client differ."""
+    return [
+        f"{url} with {environ}: we say {ours}, the client {theirs}"
+        for url, environ in CASES
+        if (ours := decided(dialect, url, environ)) != (theirs := oracle(url, environ))
+    ]
+
+
+@pytest.fixture
+def setenv(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, str]], None]:
+    """Replace every proxy variable of this process."""
+    names = {name for _, environ in CASES for name in environ}
+
+    def replace(environ: Mapping[str, str]) -> None:
+        for name in names:
+            if name in environ:
+                monkeypatch.setenv(name, environ[name])
+            else:
+                monkeypatch.delenv(name, raising=False)
+
+    return replace
+
+
+def test_curl_decides_as_the_data_says() -> None:
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("curl is not installed")
+    version = subprocess.run([curl, "--version"], capture_output=True, text=True, check=True).stdout
+    numbers = tuple(map(int, version.split()[1].split(".")[:2]))
+    if numbers < (7, 86):
+        pytest.skip("curl before 7.86 knows no networks in NO_PROXY")
+    with socket.socket() as proxy, socket.socket() as direct:  # bound, not listening: refused
+        for sock in (proxy, direct):
+            sock.bind(("127.0.0.1", 0))
+        to_proxy, to_direct = proxy.getsockname()[1], direct.getsockname()[1]
+
+        def oracle(url: str, environ: Mapping[str, str]) -> bool | None:
+            done = subprocess.run(
+                [curl, "-q", "-sS", "--connect-to", f"::127.0.0.1:{to_direct}", url],
+                env={
+                    k: v.replace(PROXY, f"http://127.0.0.1:{to_proxy}") for k, v in environ.items()
+                },
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            seen = re.search(r"port (\d+)", done.stderr)
+            assert seen is not None, done.stderr
+            return int(seen[1]) == to_proxy
+
+        dialect = CURL if numbers < (8, 9) else CURL_8_9 if numbers < (8, 18) else CURL_8_18
+        assert disagreements(dialect, oracle) == []
+
+
+def test_urllib_decides_as_the_data_says(setenv: Callable[[Mapping[str, str]], None]) -> None:
+    import urllib.request
+
+    def oracle(url: str, environ: Mapping[str, str]) -> bool | None:
+        setenv(environ)
+        split = urlsplit(url)
+        proxies = urllib.request.getproxies_environment()
+        bypassed = urllib.request.proxy_bypass_environment(split.netloc, proxies)  # type: ignore[attr-defined]
+        return split.scheme in proxies and not bypassed
+
+    assert disagreements(URLLIB, oracle) == []
+
+
+def test_requests_decides_as_the_data_says(setenv: Callable[[Mapping[str, str]], None]) -> None:
+    requests = pytest.importorskip("requests", reason="requests is not installed")
+
+    def oracle(url: str, environ: Mapping[str, str]) -> bool | None:
+        setenv(environ)
+        proxies = requests.utils.get_environ_proxies(url)
+        return requests.utils.select_proxy(url, proxies) is not None
+
+    assert disagreements(REQUESTS, oracle) == []
+
+
+def test_httpx_decides_as_the_data_says(setenv: Callable[[Mapping[str, str]], None]) -> None:
+    import httpx
+
+    def oracle(url: str, environ: Mapping[str, str]) -> bool | None:
+        setenv(environ)
+        try:
+            client = httpx.Client(verify=False)
+        except httpx.InvalidURL:
+            return None
+        with client:
+            transport = client._transport_for_url(httpx.URL(url))
+            return transport is not client._transport
+
+    assert disagreements(HTTPX, oracle) == []
+
+
+JAVA = """
+import java.net.*;
+public class Ask {
+    public static void main(String[] urls) throws Exception {
+        for (String url : urls)
+            System.out.println(ProxySelector.getDefault().select(new URI(url)).get(0));
+    }
+}
+"""
+JAVA_CASES: list[tuple[dict[str, str], tuple[str, ...]]] = [
+    (
+        {
+            "JAVA_TOOL_OPTIONS": "-Dhttps.proxyHost=p -Dhttps.proxyPort=3128 -Dhttp.nonProxyHosts=*.a.com"
+            "|b.*|*x*|[fd00::7]|10.*"
+        },
+        ("https://y.a.com/", "https://a.com/", "https://b.c/", "https://qxq/", "http://q/")
+        + (f"https://[{IP6}]/", "https://[fd00::8]/", f"https://{IP4}/", "https://127.0.0.1/"),
+    ),
+    (
+        {"JAVA_TOOL_OPTIONS": "-Dhttp.proxyHost=p", "_JAVA_OPTIONS": "-Dhttp.proxyHost=q"},
+        ("http://a/", "https://a/", "http://127.0.0.1/", "http://localhost/"),
+    ),
+    (
+        {"JDK_JAVA_OPTIONS": "'-Dhttps.proxyHost=p' -Dignored", "https_proxy": PROXY},
+        ("https://a/", "http://a/"),
+    ),
+    ({"JAVA_TOOL_OPTIONS": "-DsocksProxyHost=s"}, ("https://a/", "http://127.0.0.1/")),
+    ({"JAVA_TOOL_OPTIONS": "-DproxyHost=d -DproxyPort=1"}, ("https://a/", "http://a/")),
+    ({"https_proxy": PROXY, "http_proxy": PROXY}, ("https://a/", "http://a/")),
+]
+
+
+@pytest.mark.parametrize(("environ", "urls"), JAVA_CASES)
+def test_java_decides_as_we_say(
+    environ: dict[str, str], urls: tuple[str, ...], tmp_path: Path
+) -> None:
+    java = shutil.which("java")
+    if java is None or shutil.which("javac") is None:
+        pytest.skip("no JDK is installed")
+    source = tmp_path / "Ask.java"
+    source.write_text(JAVA)
+    done = subprocess.run(
+        [java, "-XX:TieredStopAtLevel=1", str(source), *urls],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    theirs = [as_url(line) for line in done.stdout.splitlines()]
+    assert [proxyenv.java(*parts(url)[:2], environ).proxy for url in urls] == theirs
+
+
+def as_url(line: str) -> str | None:
+    """`HTTP @ p/<unresolved>:3128` of Java as a proxy URL; None for DIRECT."""
+    seen = re.fullmatch(r"(HTTP|SOCKS) @ ([^/]+)/?\S*:(\d+)", line)
+    return seen and f"{'http' if seen[1] == 'HTTP' else 'socks5'}://{seen[2]}:{seen[3]}"
