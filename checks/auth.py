@@ -58,8 +58,9 @@ class Auth(Check):
     id = "auth"
     title = "the secret is accepted"
     order = 80
-    requires = (Target, Instance, Credential)
-    after = (Version, Running, Route, Wire)
+    kinds = frozenset({"datacenter", "unknown"})
+    requires = (Target, Instance, Running, Credential)  # one that is starting knows no tokens
+    after = (Version, Route, Wire)
     provides = (Identity, Realm)
 
     USER = ok("auth-ok", "Bitbucket takes the secret for that of user {user}")

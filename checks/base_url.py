@@ -52,6 +52,7 @@ class BaseUrl(Check):
     id = "base-url"
     title = "Bitbucket's links lead back to it"
     order = 100
+    kinds = frozenset({"datacenter", "unknown"})
     requires = (Target, Instance)
     after = (Repositories, Clone, Identity, Realm, Route)
 

@@ -70,7 +70,7 @@ class Dns(Check):
     BY_PROXY = skip("dns-by-proxy", "the proxy {proxy} resolves the name")
     NXDOMAIN = fail(
         "dns-nxdomain",
-        "the name {name} does not exist: {said}",
+        "the name {name} does not exist ({said})",
         remedy="Check the spelling of the host name. If it is right, the zone lacks it, or only "
         "the DNS servers of another network know it (VPN, company network): compare with "
         "--resolver IP.",
@@ -79,14 +79,14 @@ class Dns(Check):
     )
     NODATA = fail(
         "dns-nodata",
-        "the name {name} exists but has no address, neither A nor AAAA: {said}",
+        "the name {name} exists but has no address, neither A nor AAAA ({said})",
         remedy="Add an A or AAAA record for the name, or use the name that has one.",
         owner="dns-admin",
         reproduce=(_DIG, "dig @{server} {name} AAAA"),
     )
     SERVFAIL = fail(
         "dns-servfail",
-        "the DNS server fails on {name}: {said}",
+        "the DNS server cannot look up {name} ({said})",
         remedy="The DNS server could not get an answer from the servers of the zone: look into its "
         "log and its forwarders. The name itself may be right.",
         owner="dns-admin",
@@ -94,7 +94,7 @@ class Dns(Check):
     )
     REFUSED = fail(
         "dns-refused",
-        "the DNS server refuses to answer this machine: {said}",
+        "the DNS server refuses to answer this machine ({said})",
         remedy="Allow this machine's network to ask that server (recursion, access list), or enter "
         "the server that is meant for it in /etc/resolv.conf.",
         owner="dns-admin",
@@ -102,7 +102,7 @@ class Dns(Check):
     )
     TIMEOUT = fail(
         "dns-timeout",
-        "no DNS server answers: {said}; programs here notice after {patience_s} s",
+        "no DNS server answers ({said}); programs here notice after {patience_s} s",
         remedy="Check whether a firewall drops UDP port 53 between this machine and the server, "
         "whether the server runs, and whether its address is still right.",
         owner="dns-admin",
@@ -110,8 +110,9 @@ class Dns(Check):
     )
     UNREACHABLE = fail(
         "dns-resolver-unreachable",
-        "no DNS server can be reached: {said}",
-        remedy="Start the DNS service there, or correct the address of the server.",
+        "no DNS server can be reached ({said})",
+        remedy="Start the DNS service there, correct the address of the server, or let UDP port 53 "
+        "pass where a firewall rejects it.",
         owner="dns-admin",
         reproduce=("dig +tries=1 @{server} {name} A", "cat /etc/resolv.conf"),
     )
@@ -155,7 +156,7 @@ class Dns(Check):
     )
     SPLIT = fail(
         "dns-split-horizon",
-        "DNS servers disagree about {name}: {said}",
+        "the DNS servers disagree about {name}: {said}",
         remedy="Decide which of them who connects has to ask. Inside use the internal server (VPN, "
         "/etc/resolv.conf); outside, publish a public address of the name.",
         owner="dns-admin",
@@ -173,7 +174,7 @@ class Dns(Check):
     )
     BOGUS = fail(
         "dns-dnssec-bogus",
-        "the DNSSEC signatures of {name} are wrong: {said}",
+        "the DNSSEC signatures of {name} are wrong ({said})",
         remedy="Sign the zone again, or correct its DS record: whoever validates does not get an "
         "answer. Check also whether the DNS server's clock is right.",
         owner="dns-admin",
@@ -181,7 +182,7 @@ class Dns(Check):
     )
     TCP_BLOCKED = fail(
         "dns-tcp-blocked",
-        "the DNS answer is too long for UDP, and TCP is blocked: {said}",
+        "the DNS answer is too long for UDP, and TCP is blocked ({said})",
         remedy="Allow TCP port 53 to the DNS server as well as UDP.",
         owner="dns-admin",
         reproduce=("dig +ignore @{server} {name} A", "dig +tcp @{server} {name} A"),
@@ -194,11 +195,11 @@ class Dns(Check):
         "probably wrong, or unknown there.",
         owner="dns-admin",
         reproduce=(_DIG, "dig @{server} {invented} A"),
-        explains=(*_NO_WAY, *_STRANGER),
+        explains=(*_NO_WAY, *_STRANGER, "dns-private-address"),
     )
     INTERMITTENT = warn(
         "dns-resolver-intermittent",
-        "not every DNS server of this machine works: {said}",
+        "not every DNS server of this machine can resolve {name}: {said}",
         remedy="Repair that server or take it out of /etc/resolv.conf. Until then names resolve "
         "slowly or only now and then, depending on which server is asked first.",
         owner="dns-admin",

@@ -48,6 +48,7 @@ class Git(Check):
     id = "git"
     title = "git can clone"
     order = 120
+    kinds = frozenset({"datacenter", "unknown"})
     requires = (Target, Instance, Identity, Clone)
     after = (Route,)
     provides = (CloneTried,)
@@ -95,9 +96,10 @@ class Git(Check):
             headers={"Accept": "*/*", "Git-Protocol": "version=2"},
             max_bytes=ENOUGH,
         )
-        yield CloneTried()
+        finding = self._over_http(ctx, answer)
+        yield CloneTried(finding.verdict in (self.RATE_LIMITED, self.GATEWAY_RATE_LIMITED))
+        yield finding
         yield from asker.findings
-        yield self._over_http(ctx, answer)
         yield from self._over_ssh(ctx)
 
     def _over_http(self, ctx: Context, answer: net.http.Answer) -> Finding:

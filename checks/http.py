@@ -263,7 +263,7 @@ class Http(Check):
     )
     HEADER_TOO_LARGE = fail(
         "http-header-too-large",
-        "the headers are too large: {said}",
+        "the headers are too large: {what}",
         remedy="Find who adds them, mostly cookies that a gateway sets again and again; or raise "
         "the limits (nginx: large_client_header_buffers, proxy_buffer_size).",
         owner="server-admin",

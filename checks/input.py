@@ -14,6 +14,7 @@ from diag.api import (
     Finding,
     Json,
     Target,
+    Verdict,
     cafile,
     fail,
     ok,
@@ -21,6 +22,9 @@ from diag.api import (
     tokens,
     warn,
 )
+
+_SEE_URL = "printf '%s' \"$BITBUCKET_URL\" | od -c"
+_VARIABLE = "printf '%s' \"$BITBUCKET_TOKEN\""
 
 
 class Input(Check):
@@ -46,6 +50,7 @@ class Input(Check):
         "the URL does not begin with https:// or http://; it was taken as {taken}",
         remedy="Write the URL out: programs differ in what they take it for.",
         owner="you",
+        reproduce="{curl} {base_url}/status",
     )
     PAGE_PATH = warn(
         "input-url-has-page-path",
@@ -67,25 +72,28 @@ class Input(Check):
         "the URL is one of {scheme}; Bitbucket's API is reached over https or http",
         remedy="Use {suggestion}, with the context path (such as /bitbucket) if yours has one.",
         owner="you",
+        reproduce="{curl} -I {suggestion}",
     )
     PORT_INVALID = fail(
         "input-port-invalid",
         "the URL has the port “{port}”; a port is a number from 1 to 65535",
         remedy="Correct the port, or leave it out: 443 is meant by https, 80 by http.",
         owner="you",
+        reproduce=_SEE_URL,
     )
     BAD_CHARACTER = fail(
         "input-url-bad-character",
         "the URL has {character} {place} (position {position}); nobody sees it, but it is sent",
         remedy="Type the URL again instead of pasting it; in a script, quote it and strip it.",
         owner="you",
-        reproduce="printf '%s' \"$BITBUCKET_URL\" | od -c",
+        reproduce=_SEE_URL,
     )
     HOST_INVALID = fail(
         "input-host-invalid",
         "the host name “{host}” {reason}",
         remedy="Correct the host name in the URL; no DNS server has such a name.",
         owner="you",
+        reproduce=_SEE_URL,
     )
     HAS_CREDENTIALS = fail(
         "input-url-has-credentials",
@@ -93,6 +101,7 @@ class Input(Check):
         remedy="Use {without} and give the secret in $BITBUCKET_TOKEN or with --token-file; make a"
         " new one, as this one may stand in logs.",
         owner="you",
+        reproduce="ps -eo args | grep '[b]bdiag'  # while it runs, as any user",
     )
     TOKEN_MISSING = fail(
         "input-token-missing",
@@ -100,6 +109,7 @@ class Input(Check):
         remedy="Put the secret there, or take the option or variable away for an anonymous run. In"
         " CI, secrets are often withheld from builds of forks and of unprotected branches.",
         owner="you",
+        reproduce=f"{_VARIABLE} | wc -c",
     )
     TOKEN_WHITESPACE = fail(
         "input-token-whitespace",
@@ -107,6 +117,7 @@ class Input(Check):
         remedy="Store the secret alone, with nothing before or after it: printf, unlike echo and"
         " most editors, adds no line break.",
         owner="you",
+        reproduce=f"{_VARIABLE} | tr -d '[:graph:]' | od -c  # without what is visible",
     )
     TOKEN_PLACEHOLDER = fail(
         "input-token-placeholder",
@@ -114,6 +125,7 @@ class Input(Check):
         remedy="Put the real secret there. A variable in single quotes, or unknown to the CI job,"
         " is handed on as it is written.",
         owner="you",
+        reproduce=f"{_VARIABLE} | head -c 2",
     )
     TOKEN_WRONG_PRODUCT = fail(
         "input-token-wrong-product",
@@ -121,6 +133,7 @@ class Input(Check):
         remedy="Make a token in {expected} and use that. If this one is still valid elsewhere,"
         " take care where else it was entered by mistake.",
         owner="you",
+        reproduce=f"{_VARIABLE} | head -c 4",
     )
     CA_UNREADABLE = fail(
         "input-ca-unreadable",
@@ -141,16 +154,15 @@ class Input(Check):
     )
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
-        verdicts = {verdict.code: verdict for verdict in self.verdicts()}
         parsed = target.parse(ctx.settings.url, ctx.settings.repo)
+        content, problem = self._read_ca(ctx)
+        if parsed.target is not None and problem is None:
+            yield parsed.target
+        verdicts = {verdict.code: verdict for verdict in self.verdicts()}
         for note in parsed.notes:
             yield verdicts[note.code](**_quoted(ctx, note.evidence))
-
-        content, problem = self._read_ca(ctx)
         if problem is not None:
             yield problem
-        elif parsed.target is not None:
-            yield parsed.target
 
         given = ctx.settings.given
         user = ctx.settings.user or given.user
@@ -185,18 +197,35 @@ class Input(Check):
         """What is wrong with the secret, None if nothing is, or if none was announced."""
         secret, source = ctx.settings.given.secret, ctx.settings.given.source
         if not secret:
-            return self.TOKEN_MISSING(source=source) if ctx.settings.given.announced else None
+            announced = ctx.settings.given.announced
+            return _about(self.TOKEN_MISSING, source) if announced else None
         if what := tokens.placeholder(secret, scheme):
-            return self.TOKEN_PLACEHOLDER(source=source, what=what)
+            return _about(self.TOKEN_PLACEHOLDER, source, what=what)
         if what := tokens.stray_characters(secret, scheme):
-            return self.TOKEN_WHITESPACE(source=source, what=what)
+            return _about(self.TOKEN_WHITESPACE, source, what=what)
         issuer = tokens.issuer(secret)
         if issuer is None or issuer.bitbucket == kind or (issuer.bitbucket and kind == "unknown"):
             return None
         expected = {"datacenter": "Bitbucket Data Center", "cloud": "Bitbucket Cloud"}
-        return self.TOKEN_WRONG_PRODUCT(
-            source=source, kind=issuer.kind, expected=expected.get(kind, "Bitbucket")
+        return _about(
+            self.TOKEN_WRONG_PRODUCT,
+            source,
+            kind=issuer.kind,
+            expected=expected.get(kind, "Bitbucket"),
         )
+
+
+def _about(verdict: Verdict, source: str, **evidence: str) -> Finding:
+    """A finding about the secret; it is looked at where it came from, and stays unseen."""
+    kind, _, name = source.partition(" ")
+    look = None
+    if source.startswith("$"):
+        look = _VARIABLE.replace("$BITBUCKET_TOKEN", source)
+    elif kind == "file":
+        look = f"cat {shlex.quote(name)}".replace("{", "{{").replace("}", "}}")
+    lines = [line.replace(_VARIABLE, look) for line in verdict.reproduce] if look else []
+    shown: dict[str, Any] = {"source": source, **evidence}
+    return verdict(reproduce=lines, **shown)
 
 
 def _ca_file(ctx: Context) -> tuple[str | None, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from diag.api import (
@@ -89,11 +90,13 @@ class Ports(Check):
             ],
             answers=[answer.evidence() for answer in answers.values()],
         )
-        for port in _BEST_FIRST:
-            answer = answers.get(port)
-            if answer is None or answer.kind != "open":
-                continue
-            if found := self._bitbucket_at(ctx, port, answer.address):
+        opened = {
+            port: partial(self._bitbucket_at, ctx, port, answers[port].address)
+            for port in _BEST_FIRST
+            if port in answers and answers[port].kind == "open"
+        }
+        for port, found in ctx.parallel(opened).items():
+            if found:
                 url, marks = found
                 path = bitbucket.datacenter.PROPERTIES
                 yield self.WRONG_PORT(
@@ -127,9 +130,11 @@ class Ports(Check):
         for scheme in schemes:
             usual = {"https": 443, "http": 80}[scheme] == port
             url = f"{scheme}://{host}{'' if usual else f':{port}'}{target.context}"
-            reply = ctx.http.get(
-                url + bitbucket.datacenter.PROPERTIES, fresh=True, verify=False, timeout=ctx.timeout
-            )
+            url_asked = url + bitbucket.datacenter.PROPERTIES
+            limit = min(2 * _PATIENCE, ctx.timeout)
+            reply = ctx.http.get(url_asked, fresh=True, verify=False, timeout=limit)
             if marks := bitbucket.datacenter.marks(reply):
                 return url, marks
+            if reply.failure == "timeout":
+                return None  # whatever accepts there says nothing
         return None

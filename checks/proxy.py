@@ -100,7 +100,7 @@ class ProxyWay(Check):
     )
     AUTH_REQUIRED = fail(
         "proxy-auth-required",
-        "the proxy {proxy} ({source}) wants a login: {why}; it offers {schemes}",
+        "the proxy {proxy} ({source}) wants a login, and {why}; it offers {schemes}",
         remedy="Put user name and password into {source}, URL-encoded: "
         "http://user:password@{proxy_host}:{proxy_port}. If it only offers NTLM, Negotiate or "
         "Kerberos, most tools cannot use it: ask for an exception for this machine, or run a "
@@ -118,7 +118,7 @@ class ProxyWay(Check):
     )
     DENIED = fail(
         "proxy-denied",
-        "the proxy {proxy} ({source}) does not let us to {place}: {why} ({answer})",
+        "the proxy {proxy} ({source}) does not let us through to {place}: {why} ({answer})",
         remedy="Have {place} allowed in the proxy's rules for this machine. It is not Bitbucket "
         "that answered.",
         owner="proxy-admin",
@@ -126,7 +126,7 @@ class ProxyWay(Check):
     )
     UPSTREAM_DNS = fail(
         "proxy-upstream-dns-failure",
-        "the proxy {proxy} ({source}) cannot resolve {host}: {why}",
+        "the proxy {proxy} ({source}) cannot resolve {host}: {why} ({answer})",
         remedy="Have the name made known to the proxy's resolver. If only the internal DNS knows "
         "it, the host belongs into NO_PROXY.",
         owner="proxy-admin",
@@ -134,7 +134,7 @@ class ProxyWay(Check):
     )
     UPSTREAM_REFUSED = fail(
         "proxy-upstream-refused",
-        "the proxy {proxy} ({source}) is refused by {place}: {why}",
+        "{place} refuses the connections of the proxy {proxy} ({source}), which answers {answer}",
         remedy="Seen from the proxy, the host is there but nothing listens on that port: check "
         "the port, start the service, or let the proxy's address through.",
         owner="proxy-admin",
@@ -142,7 +142,7 @@ class ProxyWay(Check):
     )
     UPSTREAM_TIMEOUT = fail(
         "proxy-upstream-timeout",
-        "the proxy {proxy} ({source}) is there, but gets no answer from {place}: {why}",
+        "the proxy {proxy} ({source}) is there, but gets no answer from {place}: {why} ({answer})",
         remedy="A firewall between the proxy and Bitbucket drops its packets, the host is down, "
         "or it has no route: let the proxy's address through to {place}, or put the host into "
         "NO_PROXY if it is reached directly. A slow resolver of the proxy can look the same.",

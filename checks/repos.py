@@ -51,11 +51,12 @@ class Repos(Check):
     id = "repos"
     title = "the repositories can be listed"
     order = 90
+    kinds = frozenset({"datacenter", "unknown"})
     requires = (Target, Instance, Identity)
     after = (Version,)
     provides = (Repositories, Clone, Realm)
 
-    OK = ok("repos-ok", "{seen} repositories read on {pages} pages, {there} among them")
+    OK = ok("repos-ok", "{there} is there; {seen} repositories were read (pages: {pages})")
     APART = ok(
         "repos-not-listed",
         "{wanted} is not in the listing, but there: it is archived, or was not reached in time",

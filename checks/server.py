@@ -20,6 +20,7 @@ from diag.api import (
 )
 
 _SEE = "{curl} '{base_url}/status'"
+_CONSEQUENCES = ("version-unknown", "server-error", "auth-unclear")
 _STARTING = re.compile(r"\b(?:start(?:s|ing|ed)?|initiali[sz]ing|migrat\w+)\b", re.IGNORECASE)
 _MAINTENANCE = re.compile(r"\b(?:maintenance|back-?up|stopping|shut\w* down)\b", re.IGNORECASE)
 
@@ -57,7 +58,7 @@ class Server(Check):
         "maintenance: its page in the browser says what holds the lock.",
         owner="bitbucket-admin",
         reproduce=_SEE,
-        explains=("version-unknown",),
+        explains=_CONSEQUENCES,
     )
     STARTING = fail(
         "server-starting",
@@ -66,7 +67,7 @@ class Server(Check):
         "is up). If it does not end, look into log/atlassian-bitbucket.log.",
         owner="bitbucket-admin",
         reproduce=_SEE,
-        explains=("version-unknown",),
+        explains=_CONSEQUENCES,
     )
     SETUP = fail(
         "server-setup-incomplete",
@@ -75,7 +76,7 @@ class Server(Check):
         "use, it has lost its home directory or database: do not finish it, restore them.",
         owner="bitbucket-admin",
         reproduce=_SEE,
-        explains=("version-unknown",),
+        explains=_CONSEQUENCES,
     )
     ERROR_STATE = fail(
         "server-error-state",
@@ -84,7 +85,7 @@ class Server(Check):
         "home directory: database, home directory lock and licence are the usual reasons.",
         owner="bitbucket-admin",
         reproduce=_SEE,
-        explains=("version-unknown",),
+        explains=_CONSEQUENCES,
     )
     ERROR = verdicts.SERVER_ERROR
 

@@ -368,14 +368,14 @@ class Tls(Check):
         evidence |= {"version": shaken.version, "cipher": shaken.cipher}
         yield self.OK(**evidence, publicly_trusted=public, trust=ctx.trust.describe())
         if public is False:
-            yield self._only_here(ctx, shaken, peer)
+            yield self._only_here(ctx, way, shaken, peer)
 
-    def _only_here(self, ctx: Context, shaken: Handshake, peer: Peer) -> Finding:
+    def _only_here(self, ctx: Context, way: Way, shaken: Handshake, peer: Peer) -> Finding:
         """What passes here does not pass at somebody who trusts Mozilla's list alone: why?"""
         issuer = ctx.quote(peer.issuer)
         if product := net.inspectors.product([peer.issuer_name]):
             return self.INSPECTED(product=product, issuer=issuer, heuristic=True)
-        if shaken.built[-1:] and shaken.built[-1] in ctx.trust.public_roots():
+        if net.tls_way.lacks_intermediate(way, ctx.trust, shaken):
             verdict = self.CHAIN_INCOMPLETE if ctx.profile.from_internet else self.CHAIN_HELPED
             return verdict(issuer=issuer, basis="this machine happens to have it")
         return self.PRIVATE_CA(issuer=issuer)

@@ -13,7 +13,6 @@ from diag.api import (
     Fact,
     Finding,
     Instance,
-    Running,
     Version,
     bitbucket,
     fail,
@@ -41,7 +40,7 @@ class VersionCheck(Check):
     order = 75
     kinds = frozenset({"datacenter", "unknown"})
     requires = (Instance,)
-    after = (Running, Credential)
+    after = (Credential,)
     provides = (Version,)
 
     OK = ok("version-ok", "{name} {version}{support}")

@@ -34,7 +34,7 @@ from diag.facts import (
     Wire,
 )
 from diag.model import Finding, Json, Owner, Status, Verdict, fail, ok, skip, unknown, warn
-from diag.report import CheckResult, Problem, Report, Style
+from diag.report import CheckResult, Problem, Report, Style, sentence
 
 __all__ = [
     "Addresses",
@@ -77,6 +77,7 @@ __all__ = [
     "net",
     "ok",
     "said",
+    "sentence",
     "skip",
     "ssh_greeting",
     "target",

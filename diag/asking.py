@@ -28,7 +28,7 @@ _NO_SSH = {
     "closed": "the connection is closed at once",
     "unresolvable": "the name does not exist",
 }
-LONGEST_PAUSE = 5.0  # seconds: Retry-After is honoured up to here, and told beyond
+LONGEST_PAUSE = 5  # seconds: Retry-After is honoured up to here, and told beyond
 
 
 class Asker:
@@ -54,13 +54,13 @@ class Asker:
             time.sleep(pause)
             answer = ask()
             if answer.status != 429:
-                state = f"a request was let through only after a pause of {pause:g} s"
+                state = f"a request was let through only after a pause of {pause} s"
                 self.findings.append(verdicts.RATE_LIMIT_NEAR(state=state, request=answer.url))
         if answer.failure == "deadline":
             raise DeadlineExceededError
         return answer
 
-    def _pause(self, answer: Answer) -> float | None:
+    def _pause(self, answer: Answer) -> int | None:
         """Seconds after which to ask again, None not to."""
         from diag.bitbucket import datacenter
 
@@ -109,6 +109,8 @@ def said(ctx: Context, answer: Answer) -> str:
         return ctx.quote(": ".join(filter(None, (error.name, error.message))))
     if location := answer.header("location"):
         return ctx.quote(f"a redirect to {location}")
+    if answer.content_type == "text/plain":
+        return ctx.quote(answer.text(200))
     return ctx.quote(fingerprints.title(answer) or answer.content_type or "nothing")
 
 

@@ -252,6 +252,8 @@ def words(settings: Settings, facts: Mapping[type[Fact], Fact]) -> dict[str, str
     curl.extend(
         f"--connect-to {rule.host}:{rule.port}:{rule.address}:{rule.to_port}"
         for rule in settings.connect_to
+        if not isinstance(target, Target)
+        or (rule.host, rule.port) == (target.host, target.port)
     )
     if settings.proxy == "none":
         curl.append("--noproxy '*'")

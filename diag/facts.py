@@ -232,3 +232,5 @@ class Clone(Fact):
 class CloneTried(Fact):
     """The clone path over HTTP was tried, whatever came of it: what may cost us the secret (a 401)
     can be asked now. From check `git`."""
+
+    limited: bool = False  # nothing more is let through: a rate limit

@@ -15,6 +15,14 @@ SCHEMA_VERSION = 1
 TOOL = "bbdiag"
 
 
+def sentence(text: str) -> str:
+    """A message as a sentence: a capital unless it begins with a name or address, a full stop."""
+    first = text.split(" ", 1)[0]
+    if first.replace("'", "").isalpha() and first.islower():
+        text = text[0].upper() + text[1:]
+    return text if text.endswith((".", "!", "?", "…")) else text + "."
+
+
 @dataclass(frozen=True, slots=True)
 class Because:
     """Why a check did not run: what another check found."""
@@ -190,7 +198,7 @@ class Report:
     def summary(self) -> str:
         """The verdict in one sentence."""
         if self.problems:
-            return self.problems[0].message
+            return sentence(self.problems[0].message)
         for check in self.checks:
             if check.status is Status.ERROR:
                 return f"bbdiag itself failed in check {check.id}; the rest of the report stands."

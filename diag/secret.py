@@ -67,6 +67,12 @@ def authorization(scheme: Literal["basic", "bearer"], user: str | None, secret: 
     return "Basic " + _base64(f"{user or ''}:{secret.reveal()}")
 
 
+def socks_login(user: str, secret: Secret) -> bytes:
+    """The message by which a SOCKS5 client logs in (RFC 1929); each part is cut at 255 bytes."""
+    name, password = user.encode()[:255], secret.reveal().encode()[:255]
+    return bytes([1, len(name)]) + name + bytes([len(password)]) + password
+
+
 class Scrubber:
     """Takes every spelling of the secrets, and every control character, out of a text."""
 

@@ -35,7 +35,7 @@ _DATACENTER_PAGES = (
     *("about", "account", "admin", "dashboard", "getting-started", "j_atl_security_logout"),
     *("login", "logout", "mvc", "profile", "setup", "status"),
 )
-_OWN_PARTS = ("projects", "users", "rest", "plugins", *_DATACENTER_PAGES)
+_OWN_PARTS = {"scm", "projects", "users", "rest", "plugins", *_DATACENTER_PAGES}
 _CLOUD_PAGES = ("account", "blog", "dashboard", "product", "repo", "site", "socialauth", "support")
 
 
@@ -211,7 +211,7 @@ class _Reading:
             if port in _PLAIN_PORTS:
                 plain = replace(target, scheme="http").base_url
                 taken += f" (port {port} usually speaks plain http: then it is {plain})"
-            self.note("input-url-missing-scheme", taken=taken)
+            self.note("input-url-missing-scheme", base_url=target.base_url, taken=taken)
         self._say_what_was_taken(place, target)
         return target
 
@@ -361,7 +361,7 @@ def _idna(label: str) -> str:
 def _segments(path: str) -> list[str]:
     """The parts of a path, decoded, without parameters such as `;jsessionid=`."""
     parts = (unquote(part.partition(";")[0]) for part in path.split("/"))
-    return [part for part in parts if part]
+    return [part for part in parts if part not in ("", ".", "..")]
 
 
 def _is_key(text: str) -> bool:
@@ -397,9 +397,7 @@ def _datacenter_place(segments: Sequence[str], query: Mapping[str, Sequence[str]
     """The first part that can only be Bitbucket's own ends the context path."""
     for index, context in _prefixes(segments):
         match segments[index:]:
-            case ["scm", key, slug, *_] if slug.endswith(".git"):
-                return _place("clone", context, _upper(key), slug)
-            case ["scm", key, slug] if key not in _OWN_PARTS:
+            case ["scm", key, slug, *_] if slug.endswith(".git") or not {key, slug} & _OWN_PARTS:
                 return _place("clone", context, _upper(key), slug)
             case ["rest", *rest]:
                 return _inside("api", context, rest)
@@ -412,7 +410,7 @@ def _datacenter_place(segments: Sequence[str], query: Mapping[str, Sequence[str]
                 return _Place("page", context)
             case ["repos"] if "visibility" in query:
                 return _Place("page", context)
-            case [key, slug] if slug.endswith(".git"):
+            case [key, slug, *_] if slug.endswith(".git"):
                 return _place("clone", context, _upper(key), slug)
     return _Place("base", segments)
 

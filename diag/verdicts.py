@@ -17,6 +17,7 @@ SERVER_ERROR = fail(
     ),
     owner="bitbucket-admin",
     reproduce="{curl_auth} -i '{request}'",
+    explains=("version-unknown",),
 )
 RATE_LIMITED = fail(
     "rate-limited",

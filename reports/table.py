@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tabulate import tabulate
 
-from diag.api import CheckResult, Problem, Report, Status, Style
+from diag.api import CheckResult, Problem, Report, Status, Style, sentence
 
 SYMBOLS = {
     Status.OK: "✓",
@@ -82,7 +82,7 @@ def _verdict(report: Report, style: Style) -> Iterator[str]:
 
 def _problem(problem: Problem, style: Style) -> Iterator[str]:
     symbol = _paint(SYMBOLS[problem.status], COLORS[problem.status], style)
-    yield from _wrapped(symbol, problem.message, style, bold=True)
+    yield from _wrapped(symbol, sentence(problem.message), style, bold=True)
     if problem.remedy:
         yield from _labelled("what to do", problem.remedy, style)
     yield from _labelled("who", OWNERS.get(problem.owner, problem.owner), style)
@@ -145,26 +145,34 @@ def _through_proxy(checks: list[CheckResult]) -> bool:
 
 def _table(report: Report, style: Style) -> str:
     rows = []
+    skipped: dict[str, list[str]] = {}
     for check in report.checks:
+        if check.status is Status.SKIP:  # told in a few lines below the table
+            skipped.setdefault(_why(check), []).append(check.id)
+            continue
         texts = [finding.message for finding in check.findings if finding.status is check.status]
-        if check.skipped_because is not None:
-            because = check.skipped_because
-            texts = [f"not run because of {because.code} ({because.check})"]
-        elif not texts:
+        if not texts:
             texts = [finding.message for finding in check.findings] or [check.title]
         rows.append((f"{SYMBOLS[check.status]} {check.status}", check.id, "\n".join(texts)))
-    widths = [9, max([len(check.id) for check in report.checks], default=5)]
+    widths = [9, max([len(row[1]) for row in rows], default=5)]
     room = style.width - sum(widths) - 4
     rows = [(*row[:2], "\n".join(_wrap(row[2], room))) for row in rows]
     text = tabulate(
         rows, headers=("status", "check", "result"), tablefmt="simple", disable_numparse=True
     )
+    for why, ids in skipped.items():
+        text += "\n" + "\n".join(_wrap(f"- {why}: {', '.join(ids)}", style.width))
     if not style.color:
         return text
     for status in Status:
         pattern = re.compile(rf"^{re.escape(f'{SYMBOLS[status]} {status}')}\b", re.MULTILINE)
         text = pattern.sub(_paint(f"{SYMBOLS[status]} {status}", COLORS[status], style), text)
     return text
+
+
+def _why(check: CheckResult) -> str:
+    because = check.skipped_because
+    return f"not run because of {because.code}" if because else "not needed here"
 
 
 def _timings(report: Report) -> str:

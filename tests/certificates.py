@@ -153,10 +153,10 @@ def signed_with_sha1(issuer: Identity, name: str) -> Identity:
         }
         for file, content in files.items():
             Path(directory, file).write_bytes(content)
+        signing = "-sha1 -CA ca.pem -CAkey ca.key -days 300 -extfile extensions"
         for command in (
             f"req -new -key leaf.key -subj /CN={name} -out leaf.csr",
-            "x509 -req -sha1 -in leaf.csr -CA ca.pem -CAkey ca.key -days 300"
-            " -extfile extensions -out leaf.pem",
+            f"x509 -req -in leaf.csr {signing} -out leaf.pem",
         ):
             subprocess.run(
                 ["openssl", *command.split()], cwd=directory, check=True, capture_output=True

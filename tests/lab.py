@@ -149,11 +149,10 @@ class Lab:
     def expose(self, place: Place, port: int, to_port: int) -> None:
         """Make 127.0.0.1:`to_port` of that place reachable at `port` from outside (IPv4)."""
         self.sysctl(place, "net.ipv4.conf.all.route_localnet=1")
-        self.nft(
-            place,
-            f"table ip t{next(self._tables)} {{ chain c {{ type nat hook prerouting priority -100; "
-            f"tcp dport {port} dnat to 127.0.0.1:{to_port}; }} }}",
+        chain = (
+            f"type nat hook prerouting priority -100;\ntcp dport {port} dnat to 127.0.0.1:{to_port}"
         )
+        self.nft(place, f"table ip t{next(self._tables)} {{ chain c {{\n{chain}\n}}; }}")
 
     def resolv_conf(self, place: Place, text: str) -> None:
         """What programs started there find in /etc/resolv.conf."""

@@ -6,12 +6,23 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from email.utils import formatdate
 from typing import Any
 
 from diag import registry, runner
-from diag.api import Channel, Check, Context, Fact, Finding, Target
+from diag.api import (
+    CertificateDates,
+    Channel,
+    Check,
+    Context,
+    Fact,
+    Finding,
+    ServerTime,
+    Target,
+    Wire,
+    ok,
+)
 from diag.report import CheckResult, Report
 from diag.simulator.server import Connection, Listener, Request, Response, talk_http
 from tests.conftest import make_settings
@@ -35,6 +46,31 @@ class Given(Check):
         yield Target(rest, "http" if scheme == "http" else "https", host, port)
         ctx.dialer.park(host, port, ctx.dialer.connect(host, port, ctx.timeout))
         yield Channel(host, port, "127.0.0.1")
+
+
+class Seen(Check):
+    """What `tls` has established for the checks after it."""
+
+    id = "seen"
+    title = "what was established"
+    order = 900
+    requires = (Target,)
+    after = (Wire, CertificateDates, ServerTime)
+
+    SEEN = ok("seen", "seen")
+
+    def run(self, ctx: Context) -> Iterator[Finding | Fact]:
+        facts = {kind: ctx.get(kind) for kind in self.after}
+        wire = facts[Wire]
+        parked = ctx.dialer.take(ctx.target.host, ctx.target.port)
+        if parked is not None:
+            parked.close()
+        yield self.SEEN(
+            wire=asdict(wire) if isinstance(wire, Wire) else None,
+            parked=None if parked is None else type(parked).__name__,
+            dates=facts[CertificateDates] is not None,
+            time=facts[ServerTime] is not None,
+        )
 
 
 @dataclass
@@ -82,18 +118,24 @@ def tls_site(
         yield server
 
 
-def diagnose(server: Server, host: str = HOST, scheme: str = "https", **options: Any) -> Report:
-    """Run `tls` and `clock` against the server."""
+def diagnose(
+    server: Server,
+    host: str = HOST,
+    scheme: str = "https",
+    *,
+    routes: tuple[str, ...] = (),
+    **options: Any,
+) -> Report:
+    """Run `tls` and `clock` against the server; `routes` are further connect-to rules."""
     port = {"https": 443, "http": 80}[scheme]
     rule = f"{host}:{port}:127.0.0.1:{server.port}"
     netloc = f"[{host}]" if ":" in host else host
-    settings = make_settings(
-        f"{scheme}://{netloc}", connect_to=(rule,), **{"timeout": 2.0, **options}
-    )
+    options.setdefault("timeout", 2.0)
+    settings = make_settings(f"{scheme}://{netloc}", connect_to=(rule, *routes), **options)
     found = registry.checks()
     checks = [check for check in (found.get("tls"), found.get("clock")) if check is not None]
     assert len(checks) == 2, found.broken
-    return runner.execute(settings, [Given, *checks])
+    return runner.execute(settings, [Given, *checks, Seen])
 
 
 def codes(report: Report) -> list[str]:
@@ -109,3 +151,10 @@ def notes(report: Report, check: str = "tls") -> list[str]:
     """The codes that are no problems."""
     found = result(report, check).findings
     return [one.code for one in found if one.status in {"ok", "skip"}]
+
+
+def seen(report: Report) -> dict[str, Any]:
+    """What `tls` has established: the wire, the kind of the parked connection, and more."""
+    found = result(report, "seen").findings[0].evidence
+    assert isinstance(found, dict)
+    return found

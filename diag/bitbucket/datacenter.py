@@ -209,7 +209,7 @@ def realm(answer: Answer) -> str | None:
     return None
 
 
-def retry_after(answer: Answer) -> float | None:
+def retry_after(answer: Answer) -> int | None:
     """Seconds to wait before asking again, None if the answer does not say so in seconds."""
     text = answer.header("retry-after") or ""
-    return float(text) if re.fullmatch(r"\d{1,6}", text) else None
+    return int(text) if re.fullmatch(r"\d{1,6}", text) else None

@@ -6,6 +6,7 @@ anything: a 503 of Bitbucket is maintenance, a 503 of the gateway before it is n
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -148,17 +149,22 @@ def judge(answer: Answer) -> Fault | None:
     alone. None if it is Bitbucket's own, or might be anybody's."""
     if answer.failure is not None:
         code = _FAILURES.get(answer.failure)
-        return Fault(code, answer) if code else None
-    own = bool(datacenter.marks(answer))
+        return Fault(code, answer, {"what": "those of the answer do not end"}) if code else None
     if fingerprints.header_too_large(answer):
-        return Fault("http-header-too-large", answer)
+        what = f"those of a small request, without any token, are answered HTTP {answer.status}"
+        return Fault("http-header-too-large", answer, {"what": what})
+    own = bool(datacenter.marks(answer))
     if answer.status == 429 and own:
         return Fault("rate-limited", answer)
     if not own and (fault := _judge_stranger(answer)) is not None:
         return fault
-    as_json = answer.content_type == "application/json" or own
-    if answer.status == 200 and as_json and answer.body and answer.json() is None:
-        return None if fingerprints.is_page(answer) else Fault("http-invalid-json", answer)
+    if answer.status != 200 or not answer.body or fingerprints.is_page(answer):
+        return None
+    if own or answer.content_type == "application/json":
+        try:
+            json.loads(answer.body)
+        except (ValueError, RecursionError) as error:
+            return Fault("http-invalid-json", answer, {"said": str(error)})
     return None
 
 

@@ -21,11 +21,11 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 from diag.net import resolvconf
-from diag.net.resolver import ABSENT, Kind, Outcome, Reply, examine, label, query
+from diag.net.resolver import ABSENT, Kind, Outcome, Reply, examine, label, load, query
 from diag.settings import Resolver
 
 GIVE_UP = 2.0  # seconds after which a silent resolver is given up
-GRACE = 0.3  # seconds that direct questions may take longer than a good answer of the system
+GRACE = 0.3  # seconds that the resolvers are given once the system has a good answer
 TOO_SLOW = 1.0  # seconds that resolving a name may take
 
 # Of what A and AAAA brought, what tells most about the name, first.
@@ -188,21 +188,21 @@ class Opinion:
         """What the resolver said, in words."""
         reply = self.reply
         said = {
-            "answer": ", ".join(self.addresses),
-            "nodata": "no address",
-            "nxdomain": "no such name (NXDOMAIN)",
-            "dangling": f"an alias of {(*reply.aliases, '')[-1]}, which does not exist",
-            "loop": "aliases in a circle",
-            "servfail": "SERVFAIL",
-            "bogus": "SERVFAIL, and an answer only when told not to validate",
-            "refused": "REFUSED",
-            "error": reply.detail,
-            "tcp-blocked": f"an answer too long for UDP, and none over TCP ({reply.detail})",
-            "timeout": "no answer",
-            "unreachable": f"unreachable ({reply.detail})",
-            "unsent": f"cannot be asked from here ({reply.detail})",
-        }[reply.outcome]
-        return f"{reply.server}: {said}"
+            "answer": f"says {', '.join(self.addresses)}",
+            "nodata": "says that it has no address",
+            "nxdomain": "says NXDOMAIN",
+            "dangling": f"says that {(*reply.aliases, reply.name)[-1]}, its alias, does not exist",
+            "loop": "gives aliases in a circle",
+            "servfail": "says SERVFAIL",
+            "bogus": "says SERVFAIL, but not when told not to validate",
+            "refused": "says REFUSED",
+            "error": f"says {reply.detail}",
+            "tcp-blocked": f"gives the whole answer only over TCP, and there: {reply.detail}",
+            "timeout": "does not answer",
+            "unreachable": f"is unreachable: {reply.detail}",
+            "unsent": f"cannot be asked from here: {reply.detail}",
+        }
+        return f"{reply.server} {said[reply.outcome]}"
 
 
 class Survey:
@@ -227,8 +227,11 @@ class Survey:
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._lookup: Lookup | None = None
+        self._loaded = False
         self._replies: dict[tuple[Resolver, str, Kind], Reply | None] = {}
         self._start(partial(lookup, name), self._keep_lookup)
+        if self.configured or self.named:
+            self._start(load, self._keep_loaded)
         for resolver in (*self.configured, *self.named):
             for candidate in self._candidates():
                 self._ask(resolver, candidate, "A")
@@ -249,6 +252,9 @@ class Survey:
 
     def _keep_lookup(self, found: Lookup) -> None:
         self._lookup = found
+
+    def _keep_loaded(self, _: object) -> None:
+        self._loaded = True
 
     @property
     def answer(self) -> Lookup | None:
@@ -300,6 +306,8 @@ class Survey:
         (`calm`), for those that come within the grace and for the resolvers the user named."""
         everybody = (*self.configured, *self.named)
         patient = self.named if calm else everybody
+        # The grace is for the network: it begins when the questions can be sent at all.
+        self._wait(seconds, lambda: self._loaded or not self._replies)
         self._wait(min(GRACE, seconds), lambda: None not in self._replies.values())
         self._wait(seconds, lambda: None not in self._asked(patient))
 

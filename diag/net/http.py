@@ -262,11 +262,21 @@ class _Exchange:
         self.engine = engine
         self.question = question
         self.fresh = fresh
-        self.limit = min(timeout or engine.run.settings.timeout, engine.run.remaining())
-        self.until = time.monotonic() + self.limit  # httpcore's own timeouts are per read
+        self.patience = timeout or engine.run.settings.timeout
+        self.until = (
+            0.0  # httpcore's own timeouts are per read: this is when the head must be there
+        )
+        self.cut_short = False  # not by the server's slowness, but by the end of the run
         self.reused = False  # the connection was open before
         self.credential_sent = False
         self.greeting = b""  # what came first, until it is known to be HTTP
+
+    def allow(self) -> bool:
+        """Give the server its time, as far as the run has any left; False if it has none."""
+        left = self.engine.run.remaining()
+        self.until = time.monotonic() + min(self.patience, left)
+        self.cut_short = left < self.patience
+        return left > 0
 
     def left(self) -> float:
         """Seconds that the next operation on the socket may take."""
@@ -275,7 +285,7 @@ class _Exchange:
     def perform(self) -> Answer:
         question = self.question
         url = str(question.url)
-        if self.limit <= 0:
+        if not self.allow():
             return Answer(url, question.method, failure="deadline", detail="the time is over")
         self.engine.count()
         began = time.monotonic()
@@ -301,8 +311,12 @@ class _Exchange:
             failure, detail = self._read(head, body)
         except _Trouble as trouble:
             failure, detail = trouble.failure, trouble.detail
-            if head is not None and failure in {"timeout", "empty", "reset"}:
-                failure = "slow" if failure == "timeout" else "truncated"
+            if head is not None and failure in {"empty", "reset"}:
+                failure = "truncated"
+            elif head is not None and failure == "timeout":
+                failure, detail = self._late(body, time.monotonic() - began - head_ms / 1000)
+            elif trouble.late and self.cut_short:
+                failure = "deadline"
         except httpx.DecodingError as error:
             failure, detail = "not-http", f"the body is not encoded as announced: {error}"
         finally:
@@ -325,24 +339,29 @@ class _Exchange:
 
     def _read(self, head: httpx.Response, body: bytearray) -> tuple[Failure | None, str]:
         began = time.monotonic()
-        self.until = began + self.limit
+        self.allow()
         for chunk in head.iter_bytes():
             body += chunk
             if len(body) > self.question.max_bytes:
                 return "endless", f"more than {self.question.max_bytes} bytes, no end in sight"
             spent = time.monotonic() - began
-            left = self.engine.run.remaining()
             if len(body) >= _FLOW * spent:  # it flows: give it time
-                self.until = time.monotonic() + min(self.limit, left)
-            elif spent > self.limit or left <= 0:
-                return "slow", f"{len(body)} bytes in {spent:.1f} s, and not at its end"
+                self.allow()
+            elif spent > self.patience:
+                return self._late(body, spent)
         return None, ""
+
+    def _late(self, body: bytearray, spent: float) -> tuple[Failure, str]:
+        """The body is not there after so many seconds."""
+        detail = f"{len(body)} bytes in {spent:.1f} s, and not at its end"
+        return ("deadline" if self.cut_short and spent < self.patience else "slow"), detail
 
 
 class _Trouble(Exception):  # noqa: N818 - carries a classified failure, is never shown
-    def __init__(self, failure: Failure, detail: str) -> None:
+    def __init__(self, failure: Failure, detail: str, *, late: bool = False) -> None:
         self.failure = failure
         self.detail = detail
+        self.late = late  # time was over
 
 
 class _NoCookies(CookieJar):
@@ -469,7 +488,7 @@ class _Backend(httpcore.NetworkBackend):
         try:
             sock = self._run.dialer.connect(host, port, exchange.left(), fresh=True)
         except TimeoutError as error:
-            raise _Trouble("connect", f"no connection in time: {error}") from None
+            raise _Trouble("connect", f"no connection in time: {error}", late=True) from None
         except (OSError, ValueError) as error:
             raise _Trouble("connect", str(error)) from None
         return _Stream(sock, self._context)
@@ -543,7 +562,8 @@ class _Stream(httpcore.NetworkStream):
             self._sock = self._context().wrap_socket(self._sock, server_hostname=server_hostname)
         except (OSError, ValueError) as error:
             self._sock.close()
-            raise _Trouble("tls", str(error)) from None
+            late = isinstance(error, TimeoutError)
+            raise _Trouble("tls", str(error), late=late) from None
         return self
 
     def close(self) -> None:
@@ -564,7 +584,7 @@ def _classify(error: Exception) -> _Trouble:
         return error
     text = f"{error}"
     if isinstance(error, (TimeoutError, httpcore.TimeoutException)):
-        return _Trouble("timeout", "no answer in time")
+        return _Trouble("timeout", "no answer in time", late=True)
     if isinstance(error, (ConnectionResetError, BrokenPipeError)):
         return _Trouble("reset", text)
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):

@@ -167,9 +167,10 @@ class Passage:
         stop, why = judged.kind, judged.why
         if stop == "cannot-forward":
             stop, why = self._name_or_way(why)
-        words = (reply.line or reply.detail, judged.evidence.get("title"))
-        squid = reply.headers.get("x-squid-error")
-        answer = ", ".join(str(word) for word in (words[0], squid or words[1]) if word)
+        answer = reply.line or reply.detail
+        more = reply.headers.get("x-squid-error") or judged.evidence.get("title")
+        if more and str(more) not in answer:
+            answer += f", {more}"
         return Outcome(stop, why, answer, judged.evidence)
 
     def _no_answer(self, reply: Reply) -> Outcome:

@@ -74,7 +74,7 @@ _ERRNO: dict[int, tuple[Kind, str]] = {  # Linux, BSD and Windows: the proxy may
 _SQUID: dict[str, tuple[Kind, str]] = {
     "ERR_ACCESS_DENIED": ("denied", "its rules deny access"),
     "ERR_CACHE_ACCESS_DENIED": ("denied", "its rules deny access"),
-    "ERR_DNS_FAIL": ("upstream-dns-failure", "it cannot resolve the name"),
+    "ERR_DNS_FAIL": ("upstream-dns-failure", "its resolver does not know the name, or fails"),
     "ERR_CANNOT_FORWARD": ("cannot-forward", "it found no way to forward the request"),
     "ERR_READ_TIMEOUT": ("upstream-timeout", "the target did not answer it in time"),
     "ERR_LIFETIME_EXP": ("upstream-timeout", "the target did not answer it in time"),
@@ -276,9 +276,9 @@ def _judge_login(reply: Reply, login_sent: bool) -> Judgement:
     if login_sent and basic:
         return Judgement("auth-rejected", "it does not accept the login", evidence)
     if login_sent:
-        why = "it does not take user name and password in the clear (Basic)"
+        why = "does not take one in the clear (Basic)"
         return Judgement("auth-required", why, evidence)
-    return Judgement("auth-required", "it wants a login", evidence)
+    return Judgement("auth-required", "none is given", evidence)
 
 
 def _judge_socks(reply: Reply) -> Judgement:

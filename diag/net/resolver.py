@@ -106,6 +106,11 @@ class _UnsentError(Exception):
     """The question did not leave this machine."""
 
 
+def load() -> None:
+    """Import what `query` needs, which takes as long as some answers."""
+    import dns.message  # noqa: F401
+
+
 def query(
     name: str,
     kind: Kind,

@@ -164,6 +164,7 @@ def steadiness(address: str, port: int, times: int, timeout: float) -> Steadines
     1.4 s, and as much again for each connect of the second part, which ends at the first loss.
     """
     wait = min(timeout, 1.3)
+    time.sleep(0.1)  # lets a limit forget the connections of a moment ago
     together = _connects([Door(address, port)] * times, wait)
     alone: list[str] = []
     while len(alone) < min(times, 3) and set(alone) <= {"open"}:
@@ -200,9 +201,7 @@ def abort(sock: socket.socket) -> None:
     sock.close()
 
 
-def connect(
-    address: str, port: int, timeout: float, *, source: str | None = None, mss: int | None = None
-) -> socket.socket:
+def connect(address: str, port: int, timeout: float, *, mss: int | None = None) -> socket.socket:
     """An open connection to an address literal, in blocking mode with `timeout` seconds.
 
     `mss` bounds the segments of both directions, in bytes: what passes with 536 and not without
@@ -217,8 +216,6 @@ def connect(
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if mss is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, mss)
-        if source is not None:
-            sock.bind((source, 0))
         sock.connect(kernel.sockaddr(address, port))
     except OSError:
         sock.close()

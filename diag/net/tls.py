@@ -189,10 +189,14 @@ class Trust:
             context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         return context
 
-    def known(self) -> list[bytes]:
-        """Every CA certificate trusted here, as DER."""
+    def root_of(self, organisation: str) -> str | None:
+        """The name of a CA of this organisation that is trusted here."""
         self.complete()
-        return self.context().get_ca_certs(binary_form=True)
+        for found in self.context().get_ca_certs():
+            subject = _fields(found, "subject")
+            if subject.get("organizationName", "").casefold() == organisation.casefold():
+                return subject.get("commonName", organisation)
+        return None
 
     def public_roots(self) -> frozenset[bytes]:
         """Mozilla's list as DER; empty where certifi was replaced by the system's own store."""
@@ -266,14 +270,17 @@ def _decode(block: bytes) -> bytes:
     return a2b_base64(block.partition(b"-----END")[0])
 
 
-def issuer_name(certificate: bytes) -> bytes:
-    """The DER of the issuer's name: of a root, its own."""
+def names(certificate: bytes) -> tuple[bytes, bytes]:
+    """The issuer's and the subject's name of a certificate, all as DER."""
     at = _content(certificate, _content(certificate, 0)[0])[0]
-    if certificate[at] == 0xA0:  # the version, optional
-        at = _content(certificate, at)[1]
-    for _ in ("serial number", "signature algorithm"):
-        at = _content(certificate, at)[1]
-    return certificate[at : _content(certificate, at)[1]]
+    fields = []
+    while len(fields) < 6:
+        end = _content(certificate, at)[1]
+        if certificate[at] != 0xA0:  # the version, which may be missing
+            fields.append(certificate[at:end])
+        at = end
+    _serial, _algorithm, issuer, _validity, subject, _key = fields
+    return issuer, subject
 
 
 def _content(der: bytes, at: int) -> tuple[int, int]:
@@ -297,6 +304,11 @@ def _same(one: Path, other: Path) -> bool:
     with contextlib.suppress(OSError):
         return one.samefile(other)
     return False
+
+
+def _fields(certificate: Any, name: str) -> dict[str, str]:
+    """A name within what the ssl module makes of a certificate."""
+    return {key: value for part in certificate.get(name, ()) for key, value in part}
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,10 +354,7 @@ class Handshake:
         found: Any = self.sock.getpeercert() if self.sock is not None else None
         if not found:
             return None
-        subject, issuer = (
-            {key: value for part in found.get(name, ()) for key, value in part}
-            for name in ("subject", "issuer")
-        )
+        subject, issuer = _fields(found, "subject"), _fields(found, "issuer")
         names = [value for _, value in found.get("subjectAltName", ())]
         return Peer(
             subject.get("commonName") or next(iter(names), "?"),

@@ -8,7 +8,6 @@ Nothing here runs while all is well.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -24,11 +23,12 @@ K = TypeVar("K")
 T = TypeVar("T")
 Fetch = Callable[[str], bytes | None]
 
+_LEAF_KEY_CODES = frozenset({66})
 _PURPOSE_CODES = frozenset({24, 26, 32, 79})
-_STRENGTH_CODES = frozenset({66, 67, 68})
+_STRENGTH_CODES = frozenset({67, 68})  # of issuers' keys, and of signatures
 _NAME_CODES = frozenset({62, 64})
-# The order in which OpenSSL looks: it stops at the first thing that is wrong.
-_STAGES = (ISSUER_CODES, _PURPOSE_CODES, _STRENGTH_CODES, _NAME_CODES)
+# The order in which OpenSSL looks: it stops at the first thing that is wrong. Dates come last.
+_STAGES = (_LEAF_KEY_CODES, ISSUER_CODES, _PURPOSE_CODES, _STRENGTH_CODES, _NAME_CODES)
 _OLD = {"SSLv3", "TLSv1", "TLSv1.1"}
 _CUT = {"closed", "reset", "timeout"}
 _UNRELATED = "example.com"  # a name that is surely not the server's
@@ -125,6 +125,8 @@ def examine(
         faults += _issuer(way, trust, path, publicly, now, fetch)
     if _found(first, _PURPOSE_CODES) or _hidden(first, _PURPOSE_CODES):
         faults += _usage(path, first)
+    if _found(first, _LEAF_KEY_CODES):
+        faults.append(Fault("tls-weak-key", {"certificate": leaf.short, "key": leaf.key}))
     if _found(first, _STRENGTH_CODES) or _hidden(first, _STRENGTH_CODES):
         faults += _strength(path)
     untimely = _dates(path, now, trust if anchored else None)
@@ -137,15 +139,15 @@ def examine(
     )
 
 
-def _found(first: Handshake, codes: AbstractSet[int]) -> bool:
+def _found(first: Handshake, codes: frozenset[int]) -> bool:
     """It is what OpenSSL complained of."""
     return first.verify_code in codes
 
 
-def _hidden(first: Handshake, codes: AbstractSet[int]) -> bool:
+def _hidden(first: Handshake, codes: frozenset[int]) -> bool:
     """OpenSSL complained of something it looks at before this, and looked no further."""
-    stage = next((n for n, stage in enumerate(_STAGES) if first.verify_code in stage), 0)
-    return stage < next(n for n, stage in enumerate(_STAGES) if stage == codes)
+    reached = next((n for n, one in enumerate(_STAGES) if first.verify_code in one), len(_STAGES))
+    return reached < _STAGES.index(codes)
 
 
 def _leaf_alone(way: Way) -> tuple[bytes, ...]:
@@ -235,13 +237,13 @@ def _issuer(
         return [Fault("tls-issuer-unknown", {**evidence, "root_sent": True})]
     if fetch is not None and (proved := _fetched(way, trust, top, fetch, evidence)):
         return proved
-    basis = _incomplete(path, x509.read_all(trust.known()))
+    basis = _incomplete(path, trust)
     if basis is None:
         return [Fault("tls-issuer-unknown", evidence)]
     return [Fault("tls-chain-incomplete", {**evidence, "basis": basis, "heuristic": True})]
 
 
-def _incomplete(path: Sequence[Certificate], known: Sequence[Certificate]) -> str | None:
+def _incomplete(path: Sequence[Certificate], trust: Trust) -> str | None:
     """Why the missing issuer is likely an intermediate that the server should send, if so.
 
     The handshake cannot tell an intermediate that is not sent from a root that is not trusted: both
@@ -250,8 +252,8 @@ def _incomplete(path: Sequence[Certificate], known: Sequence[Certificate]) -> st
     top = path[-1]
     if x509.sounds_like_root(top.issuer_short):
         return None
-    if root := x509.kin(top, known):
-        return f"{root.short}, a root of the same organisation, is trusted here"
+    if top.organisation and (root := trust.root_of(top.organisation)):
+        return f"{root}, of the same organisation, is trusted here"
     if len(path) > 1:  # it does send intermediates: what is missing is rather the root
         return None
     if x509.sounds_like_intermediate(top.issuer_short):
@@ -306,14 +308,16 @@ def _usage(path: Sequence[Certificate], first: Handshake) -> list[Fault]:
 
 
 def _strength(path: Sequence[Certificate]) -> list[Fault]:
-    faults = []
-    for one in path:
-        if one.weak_key:
-            faults.append(Fault("tls-weak-key", {"certificate": one.short, "key": one.key}))
-        if one.weak_signature:
-            evidence = {"certificate": one.short, "signature": one.signature}
-            faults.append(Fault("tls-weak-signature", evidence))
-    return faults
+    faults = [
+        Fault("tls-weak-key", {"certificate": one.short, "key": one.key})
+        for one in path[1:]
+        if one.weak_key
+    ]
+    return faults + [
+        Fault("tls-weak-signature", {"certificate": one.short, "signature": one.signature})
+        for one in path
+        if one.weak_signature
+    ]
 
 
 def _dates(path: Sequence[Certificate], now: datetime, trust: Trust | None) -> list[Fault]:
@@ -440,17 +444,12 @@ def _cut(probes: Probes) -> Fault:
     if probes.other_name_passes and not first.answered:
         return Fault("tls-blocked-by-sni", evidence)
     if first.failure == "timeout":
-        if first.answered or probes.shaken("legacy").answered or talk.reply or talk.greeting:
-            return Fault("tls-handshake-timeout", evidence)
         if first.lost:
             return Fault("tls-handshake-timeout", evidence, "network-admin")
+        if first.answered or probes.shaken("legacy").answered or talk.reply or talk.greeting:
+            return Fault("tls-handshake-timeout", evidence)
         return Fault("tcp-silent-after-accept", evidence)
     evidence["before_greeting"] = talk.at_once
     if first.failure == "reset":
         return Fault("tcp-reset-after-accept", evidence)
     return Fault("tcp-closed-after-accept", evidence)
-
-
-def unsent(shaken: Handshake) -> list[str]:
-    """The intermediates that were used here, yet come from this machine and not from the server."""
-    return [one.short for one in x509.read_all(shaken.built[1:-1]) if one.der not in shaken.sent]

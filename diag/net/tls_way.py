@@ -128,6 +128,16 @@ def is_public(way: Way, trust: Trust, shaken: Handshake) -> bool | None:
     return at_sight
 
 
+def lacks_intermediate(way: Way, trust: Trust, shaken: Handshake) -> bool:
+    """Whether only an intermediate that the server does not send keeps Mozilla's list from leading
+    to its certificate: this machine had it already."""
+    own = [der for der in shaken.built[1:] if der not in shaken.sent]
+    missing = [der for der in own if len(set(tls.names(der))) > 1]  # a root need not be sent
+    if not missing:
+        return False
+    return way.shake(trust.lenient(missing, mozilla=True), way.host).failure is None
+
+
 def _at_sight(roots: frozenset[bytes], shaken: Handshake) -> bool | None:
     """Whether `roots` lead to the certificates that were sent. None: only a handshake can tell.
 
@@ -135,5 +145,5 @@ def _at_sight(roots: frozenset[bytes], shaken: Handshake) -> bool | None:
     """
     if shaken.built and shaken.built[-1] in roots and {*shaken.built[:-1]} <= {*shaken.sent}:
         return True
-    names = {tls.issuer_name(root) for root in roots}
-    return None if any(name in der for name in names for der in shaken.sent) else False
+    subjects = {tls.names(root)[1] for root in roots}
+    return None if any(name in der for name in subjects for der in shaken.sent) else False

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from diag.net.dial import Forwarder
 from diag.net.proxy import Reply
 from diag.net.proxyenv import OWN, BadProxyUrlError, Proxy, parse
+from diag.secret import Secret, socks_login
 from diag.version import VERSION
 
 if TYPE_CHECKING:
@@ -275,9 +276,7 @@ def _socks5(sock: socket.socket, proxy: Proxy, host: str, port: int, timeout: fl
         if len(answer) < 2 or answer[0] != 5:
             return Reply(failure="not-http", detail=answer.decode("latin-1"))
         if answer[1] == 2:
-            user = (proxy.user or "").encode()[:255]
-            password = proxy.password.reveal().encode()[:255] if proxy.password else b""
-            clock.send(bytes([1, len(user)]) + user + bytes([len(password)]) + password)
+            clock.send(socks_login(proxy.user or "", proxy.password or Secret("")))
             if clock.exactly(2)[1:] != b"\0":
                 return Reply(407, "user name or password not accepted", failure="socks")
         elif answer[1] != 0:
@@ -321,7 +320,6 @@ def _bridge(outer: ssl.SSLSocket) -> socket.socket:
 def _pump(outer: ssl.SSLSocket, inner: socket.socket) -> None:
     """Copy both ways until one side ends. One thread: an SSLSocket is not made for two."""
     with outer, inner, selectors.DefaultSelector() as ready:
-        outer.settimeout(None)
         ready.register(outer, selectors.EVENT_READ)
         ready.register(inner, selectors.EVENT_READ)
         try:
@@ -330,13 +328,23 @@ def _pump(outer: ssl.SSLSocket, inner: socket.socket) -> None:
                 if inner in sources:
                     if not (data := inner.recv(65536)):
                         return
+                    outer.settimeout(None)
                     outer.sendall(data)
-                if outer in sources:
-                    data = outer.recv(65536)
-                    while outer.pending():
-                        data += outer.recv(65536)
-                    if not data:
+                if outer in sources and (arrived := _take(outer)) is not None:
+                    if not arrived:
                         return
-                    inner.sendall(data)
+                    inner.sendall(arrived)
         except OSError:
             return
+
+
+def _take(outer: ssl.SSLSocket) -> bytes | None:
+    """What has arrived; None if that was only for TLS itself, such as a session ticket."""
+    outer.settimeout(0)
+    try:
+        data = outer.recv(65536)
+        while outer.pending():
+            data += outer.recv(65536)
+        return data
+    except ssl.SSLWantReadError:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +15,11 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+
+# A certificate that is not quite by the rules is to be described, not complained about on stderr.
+warnings.simplefilter("ignore", CryptographyDeprecationWarning)
 
 E = TypeVar("E", bound=x509.ExtensionType)
 
@@ -144,14 +149,6 @@ def path(chain: Sequence[Certificate]) -> list[Certificate]:
 def is_placeholder(leaf: Certificate) -> bool:
     """It looks like what a server presents until it has been configured. A heuristic."""
     return bool(_PLACEHOLDER.search(leaf.subject))
-
-
-def kin(certificate: Certificate, trusted: Iterable[Certificate]) -> Certificate | None:
-    """A trusted root of the organisation that issued `certificate`."""
-    if certificate.organisation is None:
-        return None
-    wanted = certificate.organisation.casefold()
-    return next((c for c in trusted if (c.organisation or "").casefold() == wanted), None)
 
 
 def sounds_like_root(name: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-VERSION = "9.4.1"
+VERSION = "10.2.7"
 
 
 class Level(IntEnum):

@@ -447,7 +447,7 @@ class DataCenter:
 
     # people
 
-    @at("/rest/api/{v}/users", parameters=PAGED + "filter group permission permission.*")
+    @at("/rest/api/{v}/users", parameters="filter group permission permission.*")
     def users(self, call: Call) -> Response:
         self._require_login(call.caller)
         text = call.parameters.get("filter", "").lower()
@@ -487,14 +487,14 @@ class DataCenter:
 
     # what only administrators of a repository or project may see
 
-    # The description of 9.4 calls the answers to webhooks and users pages, but names no start and
-    # limit for them; clients send both, and the server takes them.
-    @at("/rest/api/{v}/projects/{k}/repos/{r}/webhooks", parameters=PAGED + "event statistics")
+    # The description of 9.4 names no start and limit for webhooks, nor for users, though it calls
+    # the answers pages.
+    @at("/rest/api/{v}/projects/{k}/repos/{r}/webhooks", parameters="event statistics")
     def repo_webhooks(self, call: Call) -> Response:
         self._repository(call, Level.ADMIN)
         return self._page(call, (self._webhook(),), dict)
 
-    @at("/rest/api/{v}/projects/{k}/webhooks", parameters=PAGED + "event statistics")
+    @at("/rest/api/{v}/projects/{k}/webhooks", parameters="event statistics")
     def project_webhooks(self, call: Call) -> Response:
         self._project(call, Level.ADMIN)
         return self._page(call, (), dict)

@@ -226,7 +226,7 @@ def behind_plain_proxy(code: str, summary: str, policy: Policy) -> None:
         setup.use_plain_http()
         setup.proxy = policy
         setup.environ["http_proxy"] = f"http://{LOOPBACK}:{setup.proxy_port}"
-        setup.routes[f"{HOST}:80"] = setup.closed_port
+        del setup.routes[f"{HOST}:80"]  # with a rule, this would become a CONNECT, as with curl
 
 
 def block(_request: Request) -> Response | None:

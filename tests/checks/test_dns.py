@@ -14,11 +14,6 @@ from typing import Any, Literal
 
 import pytest
 
-from diag import registry, runner
-from diag.api import Addresses, Check, Context, Fact, Finding, ok
-from diag.report import Report
-from diag.settings import Resolver
-from tests.conftest import make_settings
 from tests.dns_server import (
     Behaviour,
     DnsServer,
@@ -115,7 +110,7 @@ def test_a_name_that_resolves(world: World) -> None:
     ("zone", "code", "said"),
     [
         (NXDOMAIN, "dns-nxdomain", "NXDOMAIN"),
-        (addresses(), "dns-nodata", "no address"),
+        (addresses(), "dns-nodata", "neither A nor AAAA"),
         (SERVFAIL, "dns-servfail", "SERVFAIL"),
         (rcode("NOTIMP"), "dns-servfail", "NOTIMP"),
         (REFUSED, "dns-refused", "REFUSED"),
@@ -138,7 +133,7 @@ def test_a_fault_of_the_zone(
     found = problem(world.check(), code)
     assert said in found["message"]
     assert found["owner"] == "dns-admin"
-    assert any(f"@{SERVER4} {NAME}" in line or NAME in line for line in found["reproduce"])
+    assert NAME in found["reproduce"][0]
     assert found["evidence"]["asked"]
     assert found["evidence"]["system"]
 
@@ -146,17 +141,17 @@ def test_a_fault_of_the_zone(
 def test_a_dropped_question(world: World) -> None:
     world.serve(HERE)
     world.lab.rules("router", "forward", "udp dport 53 drop")
-    report = world.check()
+    report = world.check(NAME, "--timeout", "1")
     found = problem(report, "dns-timeout")
     assert "10 s" in found["message"]
-    assert report["run"]["duration_ms"] < 4500
+    assert report["run"]["duration_ms"] < 3500
 
 
 def test_a_closed_port(world: World) -> None:
     report = world.check()
     found = problem(report, "dns-resolver-unreachable")
     assert "Connection refused" in found["message"]
-    assert report["run"]["duration_ms"] < 1500
+    assert report["run"]["duration_ms"] < 2000
 
 
 def test_a_server_this_machine_has_no_way_to(world: World) -> None:
@@ -190,9 +185,9 @@ def test_a_local_server_without_a_line_in_resolv_conf(world: World) -> None:
 def test_a_long_answer_and_dropped_tcp(world: World) -> None:
     world.serve(too_long(HERE))
     world.lab.rules("router", "forward", "tcp dport 53 drop")
-    report = world.check()
-    assert "none over TCP (timed out)" in problem(report, "dns-tcp-blocked")["message"]
-    assert report["run"]["duration_ms"] < 4500
+    report = world.check(NAME, "--timeout", "1")
+    assert "only over TCP, and there: timed out" in problem(report, "dns-tcp-blocked")["message"]
+    assert report["run"]["duration_ms"] < 3500
 
 
 def test_a_long_answer_and_tcp(world: World) -> None:
@@ -210,9 +205,9 @@ def test_a_slow_server(world: World) -> None:
 def test_a_quick_server_that_loses_ipv6_questions(world: World) -> None:
     """The system waits for both answers for 5 s; the address is known all the same."""
     world.serve(only("A", HERE, silent))
-    report = world.check()
+    report = world.check(NAME, "--timeout", "1")
     found = problem(report, "dns-slow")
-    assert f"{SERVER4} AAAA 2" in found["message"]
+    assert f"{SERVER4} AAAA 1" in found["message"]
     assert finding(report, "dns-ok")["evidence"]["addresses"] == ["10.20.30.40"]
     assert report["run"]["duration_ms"] < 3500
 
@@ -238,7 +233,7 @@ def test_the_first_of_two_servers_is_silent(world: World) -> None:
     world.serve(silent, OTHER4)
     world.resolv_conf(f"nameserver {OTHER4}", f"nameserver {SERVER4}")
     report = world.check()
-    assert "no answer" in problem(report, "dns-resolver-intermittent")["message"]
+    assert f"{OTHER4} does not answer" in problem(report, "dns-resolver-intermittent")["message"]
     assert report["run"]["duration_ms"] < 3500
 
 
@@ -249,7 +244,7 @@ def test_a_silent_second_server_is_not_waited_for(world: World) -> None:
     report = world.check()
     assert report["verdict"] == "ok"
     assert f"not waited for: {OTHER4}" in finding(report, "dns-ok")["message"]
-    assert report["run"]["duration_ms"] < 1500
+    assert report["run"]["duration_ms"] < 2000
 
 
 def test_what_the_system_experiences_decides(world: World) -> None:
@@ -277,7 +272,7 @@ def test_a_private_address_here_and_a_public_one_elsewhere(world: World) -> None
     world.serve(HERE)
     world.serve(PUBLIC, OTHER4)
     found = problem(world.check(NAME, "--resolver", OTHER4), "dns-split-horizon")
-    assert f"{SERVER4}: 10.20.30.40; {OTHER4}: 93.184.215.14" in found["message"]
+    assert f"{SERVER4} says 10.20.30.40; {OTHER4} says 93.184.215.14" in found["message"]
 
 
 def test_public_addresses_may_differ(world: World) -> None:
@@ -435,79 +430,3 @@ def test_a_real_forwarder(world: World) -> None:
     world.resolv_conf(f"nameserver {OTHER4}")
     assert world.check()["verdict"] == "ok"
     problem(world.check("cc.lab.test"), "dns-nxdomain")
-
-
-# what needs no resolver
-
-
-class Told(Check):
-    """Show the addresses that check `dns` established, so that a test can see them."""
-
-    id = "told"
-    title = "told"
-    order = 900
-    requires = (Addresses,)
-    SEEN = ok("told-seen", "{host} {addresses} {source}")
-
-    def run(self, ctx: Context) -> Iterator[Finding | Fact]:
-        fact = ctx[Addresses]
-        yield self.SEEN(host=fact.host, addresses=fact.addresses, source=fact.source)
-
-
-def run(url: str, **options: Any) -> tuple[Report, str | None]:
-    """Input, proxy and dns on this machine: the report, and the addresses in words."""
-    checks = [registry.checks().get(check_id) for check_id in ("input", "proxy", "dns")]
-    report = runner.execute(
-        make_settings(url, **options), [check for check in [*checks, Told] if check]
-    )
-    told = [found for check in report.checks if check.id == "told" for found in check.findings]
-    return report, told[0].message if told else None
-
-
-@pytest.mark.parametrize(
-    ("url", "told"),
-    [
-        ("https://10.0.0.7", "10.0.0.7 10.0.0.7 literal"),
-        ("https://[fd00::7]:8443", "fd00::7 fd00::7 literal"),
-    ],
-)
-def test_an_address_needs_no_resolver(url: str, told: str) -> None:
-    report, seen = run(url)
-    assert seen == told
-    assert report.problems == ()
-
-
-def test_localhost_is_this_machine() -> None:
-    report, seen = run("https://localhost:7990")
-    assert seen is not None
-    assert seen.startswith("localhost ")
-    assert "127.0.0.1" in seen
-    assert report.problems == ()
-
-
-def test_connect_to_replaces_the_address() -> None:
-    _, seen = run("https://bb.example.com", connect_to=("bb.example.com:443:127.0.0.1:8443",))
-    assert seen == "bb.example.com 127.0.0.1 connect-to"
-
-
-def test_connect_to_a_name_resolves_that_name_and_nothing_else() -> None:
-    rule = "bb.example.com:443:localhost:8443"
-    with DnsServer({}) as server:
-        resolver = Resolver(server.address, server.port)
-        _, seen = run("https://bb.example.com", connect_to=(rule,), resolvers=(resolver,))
-        assert server.asked == []
-    assert seen is not None
-    assert seen.startswith("localhost ")
-    assert seen.endswith(" connect-to")
-
-
-def test_a_proxy_resolves_the_name() -> None:
-    with DnsServer({}) as server:
-        resolver = Resolver(server.address, server.port)
-        report, seen = run(
-            "https://bb.example.com", proxy="http://127.0.0.1:9", resolvers=(resolver,)
-        )
-        assert server.asked == []
-    assert seen is None
-    (check,) = (check for check in report.checks if check.id == "dns")
-    assert [found.code for found in check.findings] == ["dns-by-proxy"]

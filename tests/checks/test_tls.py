@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from diag import registry
 from diag.model import Status
 from diag.profile import Profile
-from diag.simulator.server import TLS_HANDSHAKE, Connection, Request, Response, html, page, talk_http
+from diag.simulator.server import (
+    TLS_HANDSHAKE,
+    Connection,
+    Request,
+    Response,
+    html,
+    page,
+    talk_http,
+)
 from tests.certificates import (
     CLIENT,
     DAY,
@@ -27,11 +32,12 @@ from tests.certificates import (
     server_context,
     signed_with_sha1,
 )
-from tests.tls_server import HOST, Server, codes, diagnose, notes, result, serving, tls_site
+from tests.tls_server import HOST, Talk, codes, diagnose, notes, result, seen, serving, tls_site
 
 ROOT = root()
 CA = ROOT.authority("Example Corp Issuing CA 1")
 GOOD = CA.issue(HOST)
+STRANGER = root("A stranger", ends=-DAY)
 SAAS = Profile(title="Appcircle", from_internet=True)
 
 
@@ -63,6 +69,8 @@ def test_a_good_server_is_met_once(ca_file: str) -> None:
         assert server.connections == 1
     assert codes(report) == []
     assert notes(report) == ["tls-ok", "tls-private-ca"]
+    wire = {"secure": True, "verified": True, "version": "TLSv1.3", "publicly_trusted": False}
+    assert seen(report) == {"wire": wire, "parked": "ObservedSocket", "dates": False, "time": False}
     [found, private] = result(report, "tls").findings
     assert isinstance(found.evidence, dict)
     assert found.evidence["version"] == "TLSv1.3"
@@ -81,7 +89,8 @@ def test_a_good_server_is_met_once(ca_file: str) -> None:
             server_context(GOOD, GOOD.chain(ROOT, CA, between=False)), id="in the wrong order"
         ),
         pytest.param(
-            server_context(GOOD, GOOD.chain(root("A stranger", ends=-DAY))), id="an expired stranger"
+            server_context(GOOD, GOOD.chain(root("A stranger", ends=-DAY))),
+            id="an expired stranger",
         ),
         pytest.param(server_context(CA.issue(HOST, ends=90 * DAY, starts=-60 * DAY)), id="90 days"),
         pytest.param(server_context(CA.issue(HOST, ends=4 * DAY, starts=-2 * DAY)), id="6 days"),
@@ -130,6 +139,8 @@ def test_plain_http_needs_no_tls() -> None:
     assert codes(report) == []
     assert notes(report) == ["tls-not-needed"]
     assert result(report, "tls").status is Status.SKIP
+    assert seen(report)["wire"]["secure"] is False
+    assert seen(report)["parked"] == "socket"
 
 
 def test_no_heavy_library_while_all_is_well(ca_file: str) -> None:
@@ -147,7 +158,9 @@ assert not {{"cryptography", "certifi", "httpx"}} & set(sys.modules)
 
 OTHER_ROOT = root("Forgotten Root", organisation="Forgotten Ltd")
 OTHER_CA = OTHER_ROOT.authority("Forgotten CA 7", organisation="Forgotten Ltd")
+FOREIGN = OTHER_CA.issue(HOST)
 ZSCALER = root("Zscaler Root CA", organisation="Zscaler Inc.")
+OUTDATED = signed_with_sha1(ROOT.authority("Example Corp RSA CA", kind="rsa"), HOST)
 LATE_CA = ROOT.authority("Example Corp Late CA", ends=-20 * DAY)
 
 
@@ -165,7 +178,10 @@ def issued(*names: str, by: Identity = CA, **options: Any) -> ssl.SSLContext:
         ("tls-self-signed", server_context(self_signed(HOST))),
         ("tls-issuer-unknown", issued(HOST, by=OTHER_CA)),
         ("tls-issuer-unknown", issued(HOST, by=OTHER_ROOT)),
-        ("tls-issuer-unknown", server_context(OTHER_CA.issue(HOST), OTHER_CA.issue(HOST).chain(OTHER_ROOT))),
+        (
+            "tls-issuer-unknown",
+            server_context(OTHER_CA.issue(HOST), OTHER_CA.issue(HOST).chain(OTHER_ROOT)),
+        ),
         ("tls-chain-incomplete", server_context(GOOD, GOOD.pem)),
         ("tls-chain-incomplete", server_context(GOOD, GOOD.chain(OTHER_CA, between=False))),
         ("tls-intermediate-expired", issued(HOST, by=LATE_CA)),
@@ -173,7 +189,10 @@ def issued(*names: str, by: Identity = CA, **options: Any) -> ssl.SSLContext:
         ("tls-interception", issued(HOST, by=ZSCALER.authority("Company Inspection"))),
         ("tls-wrong-key-usage", issued(HOST, usage=CLIENT)),
         ("tls-weak-key", issued(HOST, kind="rsa-1024")),
-        ("tls-weak-signature", server_context(signed_with_sha1(ROOT.authority("R", kind="rsa"), HOST))),
+        (
+            "tls-weak-signature",
+            server_context(OUTDATED),
+        ),
     ],
 )
 def test_one_fault_is_the_one_problem(expected: str, served: ssl.SSLContext, ca_file: str) -> None:
@@ -216,3 +235,320 @@ def test_several_faults_are_all_told(
         report = diagnose(server, ca_file=ca_file)
     assert sorted(codes(report)) == sorted(expected)
     assert report.root_cause == expected[0]
+
+
+def test_insecure_goes_on_but_never_as_verified(ca_file: str) -> None:
+    with tls_site(issued("stash.example.com")) as server:
+        report = diagnose(server, ca_file=ca_file, insecure=True)
+        careful = diagnose(server, ca_file=ca_file)
+    assert report.root_cause == careful.root_cause == "tls-hostname-mismatch"
+    assert seen(report)["wire"]["verified"] is False
+    assert seen(report)["parked"] is None
+    assert seen(careful)["wire"] is None
+
+
+def test_names_are_quoted(ca_file: str) -> None:
+    odd = "evil\x1b[31m\r\nname"
+    with tls_site(server_context(root(odd).issue(HOST))) as server:
+        report = diagnose(server, ca_file=ca_file)
+    assert codes(report) == ["tls-issuer-unknown"]
+    assert "\x1b" not in str(report.to_json())
+
+
+# the name
+
+
+def test_an_address_that_the_certificate_does_not_name(ca_file: str) -> None:
+    for host in ("192.0.2.7", "2001:db8::7"):
+        for served in (issued(HOST), issued(HOST, "192.0.2.8"), issued()):
+            with tls_site(served) as server:
+                assert codes(diagnose(server, host, ca_file=ca_file)) == ["tls-ip-without-san"]
+
+
+def by_name(default: ssl.SSLContext, others: dict[str, ssl.SSLContext]) -> ssl.SSLContext:
+    """A server with a certificate for each of several names."""
+
+    def choose(sock: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+        sock.context = others.get(name or "", default)
+
+    default.sni_callback = choose
+    return default
+
+
+def test_another_certificate_for_another_name_gives_the_default_site_away(ca_file: str) -> None:
+    context = by_name(issued("www.example.net"), {"git.example.com": issued("git.example.com")})
+    with tls_site(context) as server:
+        report = diagnose(server, ca_file=ca_file)
+    assert codes(report) == ["tls-default-vhost-cert"]
+    assert evidence(report)["sites"] == ["git.example.com"]
+    assert evidence(report)["heuristic"] is True
+
+
+def test_a_certificate_chosen_for_the_very_name_is_not_the_default_site_s(ca_file: str) -> None:
+    context = by_name(issued("www.example.net"), {HOST: issued("stash.example.com")})
+    with tls_site(context) as server:
+        report = diagnose(server, ca_file=ca_file)
+    assert codes(report) == ["tls-hostname-mismatch"]
+    assert evidence(report)["same_without_name"] is False
+
+
+def test_another_site_behind_the_wrong_certificate(ca_file: str) -> None:
+    with tls_site(issued("www.example.com"), bitbucket=False) as server:
+        report = diagnose(server, ca_file=ca_file)
+    assert codes(report) == ["tls-default-vhost-cert"]
+    with tls_site(issued("www.example.com"), bitbucket=False, status=404) as server:
+        report = diagnose(server, ca_file=ca_file)
+    assert codes(report) == ["tls-hostname-mismatch"]  # not enough to say so
+
+
+def test_a_certificate_of_a_server_that_is_not_configured() -> None:
+    with tls_site(server_context(self_signed("TRAEFIK DEFAULT CERT"))) as server:
+        report = diagnose(server)
+    assert codes(report) == ["tls-default-vhost-cert", "tls-self-signed"]
+
+
+# the issuer
+
+
+def test_an_old_list_of_cas(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mozilla = Path(pem_file(tmp_path, ROOT))
+    monkeypatch.setattr("diag.net.tls._mozilla_file", lambda: mozilla)
+    with tls_site(server_context(GOOD)) as server:
+        report = diagnose(server)
+    assert codes(report) == ["tls-trust-store-stale"]
+    assert report.problems[0].owner == "you"
+    assert ROOT.certificate.subject.rfc4514_string() not in report.problems[0].message
+    assert "Example Corp Root CA" in report.problems[0].message
+
+
+def test_a_root_that_expired_here_while_a_cross_signed_one_is_sent(tmp_path: Path) -> None:
+    other = root("Newer Root")
+    expired = root("Aging Root", ends=-DAY)
+    leaf = expired.authority("Aging Issuing CA").issue(HOST)
+    crossed = other.authority("Aging Root")
+    trusted = pem_file(tmp_path, expired, other)
+    with tls_site(server_context(leaf, leaf.chain(crossed))) as server:
+        report = diagnose(server, ca_file=trusted)
+    assert codes(report) == ["tls-trust-store-stale"]
+    assert "Aging Root" in report.problems[0].message
+
+
+def test_trusted_here_and_publicly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ca_file = pem_file(tmp_path, ROOT)
+    mozilla = tmp_path / "mozilla.pem"
+    mozilla.write_bytes(ROOT.pem)
+    monkeypatch.setattr("diag.net.tls._mozilla_file", lambda: mozilla)
+    with tls_site(server_context(GOOD)) as server:
+        report = diagnose(server, ca_file=ca_file)
+        assert server.connections == 1
+    assert notes(report) == ["tls-ok"]
+    assert seen(report)["wire"]["publicly_trusted"] is True
+
+
+def test_a_chain_that_is_complete_only_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mozilla = tmp_path / "mozilla.pem"
+    mozilla.write_bytes(ROOT.pem)
+    monkeypatch.setattr("diag.net.tls._mozilla_file", lambda: mozilla)
+    both = pem_file(tmp_path, ROOT, CA)
+    with tls_site(server_context(GOOD, GOOD.pem)) as server:
+        inside = diagnose(server, ca_file=both)
+        outside = diagnose(server, ca_file=both, profile=SAAS)
+    assert seen(inside)["wire"]["publicly_trusted"] is False
+    assert codes(inside) == []
+    assert codes(outside) == ["tls-chain-incomplete"]
+    assert seen(outside)["wire"]["verified"] is True
+
+
+def pki(content: bytes, asked: list[str]) -> Talk:
+    """Where issuers' certificates can be had."""
+
+    def answer(request: Request) -> Response:
+        asked.append(request.path)
+        return Response(200, [("Content-Type", "application/pkix-cert")], content)
+
+    return talk_http(answer)
+
+
+AIA = "http://pki.example.com/ca.cer"
+
+
+def test_fetching_the_issuer_proves_what_is_missing(ca_file: str) -> None:
+    served = CA.issue(HOST, aia=AIA)
+    asked: list[str] = []
+    with (
+        serving(pki(CA.der, asked)) as store,
+        tls_site(server_context(served, served.pem)) as server,
+    ):
+        routes = (f"pki.example.com:80:127.0.0.1:{store.port}",)
+        guess = diagnose(server, ca_file=ca_file, routes=routes)
+        assert asked == []
+        proof = diagnose(server, ca_file=ca_file, routes=routes, fetch_issuers=True)
+        unknown = diagnose(server, routes=routes, fetch_issuers=True)
+    assert codes(guess) == codes(proof) == ["tls-chain-incomplete"]
+    assert evidence(guess)["heuristic"] is True
+    assert evidence(proof)["basis"] == "proved"
+    assert evidence(proof)["fetched"] == [AIA]
+    assert codes(unknown) == ["tls-issuer-unknown"]
+
+
+def test_fetching_a_root_proves_that_nothing_is_missing() -> None:
+    lone = root("Lone CA", organisation=None)
+    served = lone.issue(HOST, aia=AIA)
+    for content, expected in ((lone.der, "tls-issuer-unknown"), (b"gone", "tls-chain-incomplete")):
+        with serving(pki(content, [])) as store, tls_site(server_context(served)) as server:
+            routes = (f"pki.example.com:80:127.0.0.1:{store.port}",)
+            report = diagnose(server, routes=routes, fetch_issuers=True)
+        assert codes(report) == [expected]
+
+
+# dates
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "soon"),
+    [(-300, 5, True), (-300, 22, False), (-2, 4, False), (-5, 1, True), (-60, 20, True)],
+)
+def test_expiring_soon(starts: int, ends: int, soon: bool, ca_file: str) -> None:
+    with tls_site(issued(HOST, starts=starts * DAY, ends=ends * DAY)) as server:
+        report = diagnose(server, ca_file=ca_file)
+    assert codes(report) == (["tls-expiring-soon"] if soon else [])
+    assert seen(report)["wire"]["verified"] is True
+
+
+# the handshake
+
+
+def old_tls() -> ssl.SSLContext:
+    context = issued(HOST)
+    with warnings.catch_warnings():  # Python warns of what is the fault here
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    return context
+
+
+def static_rsa() -> ssl.SSLContext:
+    context = issued(HOST, kind="rsa")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-SHA:AES256-SHA:@SECLEVEL=0")
+    return context
+
+
+def mutual(version: ssl.TLSVersion) -> ssl.SSLContext:
+    context = issued(HOST)
+    context.load_verify_locations(cadata=ROOT.pem.decode())
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = version
+    return context
+
+
+def refusing(alert: int, name: str) -> ssl.SSLContext:
+    context = issued(HOST)
+
+    def choose(_sock: ssl.SSLObject, asked: str | None, _context: ssl.SSLContext) -> int | None:
+        return alert if asked == name else None
+
+    context.sni_callback = choose
+    return context
+
+
+@pytest.mark.parametrize(
+    ("expected", "context"),
+    [
+        ("tls-version-too-old", old_tls()),
+        ("tls-no-common-cipher", static_rsa()),
+        ("tls-client-cert-required", mutual(ssl.TLSVersion.TLSv1_2)),
+        ("tls-client-cert-required", mutual(ssl.TLSVersion.TLSv1_3)),
+        ("tls-sni-rejected", refusing(ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME, HOST)),
+        ("tls-sni-rejected", refusing(ssl.ALERT_DESCRIPTION_HANDSHAKE_FAILURE, HOST)),
+        ("tls-sni-rejected", refusing(ssl.ALERT_DESCRIPTION_INTERNAL_ERROR, HOST)),
+    ],
+)
+def test_a_server_that_refuses(expected: str, context: ssl.SSLContext, ca_file: str) -> None:
+    with tls_site(context) as server:
+        report = diagnose(server, ca_file=ca_file)
+    assert codes(report) == [expected]
+    assert seen(report)["wire"] is None
+
+
+GOOD_CONTEXT = server_context(GOOD)
+answering = talk_http(lambda _request: html(200, page("hello")), GOOD_CONTEXT)
+plain_http = talk_http(lambda _request: html(200, page("hello")))
+
+
+def first(*then: Talk) -> Talk:
+    """Each of these for one connection, the last for all that follow."""
+    left = list(then)
+
+    def talk(connection: Connection) -> None:
+        (left.pop(0) if len(left) > 1 else left[0])(connection)
+
+    return talk
+
+
+def says(text: bytes) -> Talk:
+    def talk(connection: Connection) -> None:
+        connection.send(text)
+        connection.swallow()
+
+    return talk
+
+
+def on_hello(
+    then: Callable[[Connection], object],
+    otherwise: Talk,
+    word: str = "",
+) -> Talk:
+    """`then` for a ClientHello that has `word` in it."""
+
+    def talk(connection: Connection) -> None:
+        start = connection.peek(16384)
+        if start[:1] == TLS_HANDSHAKE and word.encode() in start:
+            then(connection)
+        else:
+            otherwise(connection)
+
+    return talk
+
+
+def hang_up(connection: Connection) -> None:
+    connection.receive()
+
+
+def swallow(connection: Connection) -> None:
+    connection.swallow()
+
+
+def reset(connection: Connection) -> None:
+    connection.peek()
+    connection.reset()
+
+
+@pytest.mark.parametrize(
+    ("expected", "talk"),
+    [
+        ("tls-plaintext-port", plain_http),
+        ("tls-plaintext-port", on_hello(says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), plain_http)),
+        ("tls-plaintext-port", on_hello(hang_up, plain_http)),
+        ("tls-plaintext-port", on_hello(swallow, plain_http)),
+        ("tcp-wrong-service-ssh", says(b"SSH-2.0-APACHE-SSHD-2.12.1\r\n")),
+        ("tcp-reset-after-accept", reset),
+        ("tcp-reset-after-accept", lambda connection: connection.reset()),
+        ("tcp-closed-after-accept", hang_up),
+        ("tcp-closed-after-accept", lambda _connection: None),
+        ("tcp-silent-after-accept", swallow),
+        ("tls-handshake-timeout", on_hello(swallow, answering)),
+        ("tls-blocked-by-sni", on_hello(reset, answering, HOST)),
+        ("tls-blocked-by-sni", on_hello(hang_up, answering, HOST)),
+        ("tls-blocked-by-sni", on_hello(swallow, answering, HOST)),
+        ("tls-intermittent", first(reset, answering)),
+        ("tls-unclear", says(b"220 mail.example.com ESMTP\r\n")),
+    ],
+)
+def test_a_port_that_does_not_shake_hands(expected: str, talk: Talk, ca_file: str) -> None:
+    with serving(talk) as server:
+        report = diagnose(server, ca_file=ca_file, timeout=0.7)
+    assert codes(report) == [expected]
+    assert (seen(report)["wire"] is not None) == (expected == "tls-intermittent")
