@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -11,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diag.facts import Credential, Fact, Target
+from diag.target import parse
 
 if TYPE_CHECKING:
     from diag.check import Check
@@ -83,6 +86,11 @@ class Run:
         from diag.net.http import Engine
 
         return Engine(self)
+
+    @staticmethod
+    def preload() -> None:
+        """Import what every run needs in the end."""
+        import diag.net.http  # noqa: F401 - for its effect
 
     def close(self) -> None:
         """Close every connection that is still open."""
@@ -252,29 +260,28 @@ def words(settings: Settings, facts: Mapping[type[Fact], Fact]) -> dict[str, str
     curl.extend(
         f"--connect-to {rule.host}:{rule.port}:{rule.address}:{rule.to_port}"
         for rule in settings.connect_to
-        if not isinstance(target, Target)
-        or (rule.host, rule.port) == (target.host, target.port)
+        if not isinstance(target, Target) or (rule.host, rule.port) == (target.host, target.port)
     )
     if settings.proxy == "none":
         curl.append("--noproxy '*'")
     elif settings.proxy != "env":
-        curl.append(f"--proxy {settings.proxy}")
+        curl.append(f"--proxy {shlex.quote(re.sub('//[^@/]*@', '//', settings.proxy))}")
     if settings.ca_file:
-        curl.append(f"--cacert {settings.ca_file}")
+        curl.append(f"--cacert {shlex.quote(settings.ca_file)}")
     plain = " ".join(curl)
     auth = plain
     if isinstance(credential, Credential) and credential.secret is not None:
         auth += (
             ' -H "Authorization: Bearer $BITBUCKET_TOKEN"'
             if credential.scheme == "bearer"
-            else f' -u "{credential.user}:$BITBUCKET_TOKEN"'
+            else f' -u {shlex.quote(credential.user or "")}:"$BITBUCKET_TOKEN"'
         )
     result = {
         "curl": plain,
         "curl_auth": auth,
         "profile": settings.profile.title,
         "timeout": f"{settings.timeout:g}",
-        "url": settings.url,
+        "url": parse(settings.url).text_shown,
     }
     if isinstance(target, Target):
         result |= {

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from diag import credentials
+from diag import target as targets
 from diag.check import Check
 from diag.context import Context, DeadlineExceededError, Run, words
 from diag.facts import Fact, Target
@@ -81,7 +83,7 @@ class Runner:
         self.settings = settings
         self.plan = plan
         self.run = Run(settings, scrubber or Scrubber())
-        self.run.scrubber.learn(settings.given.secret, [settings.user, settings.given.user])
+        credentials.teach(self.run.scrubber, settings)
         self._progress = progress or (lambda _check, _event: None)
         self._outcomes = {check.id: Outcome(check.id, check.title) for check in plan.chosen}
         self._waiting = list(plan.chosen)
@@ -94,6 +96,8 @@ class Runner:
         """Run until everything has ended, the deadline is over, or Ctrl-C."""
         started_at = datetime.now(UTC)
         interrupted = False
+        # The HTTP library takes longest to load: that is done while name and address are looked up.
+        threading.Thread(target=self.run.preload, daemon=True).start()
         try:
             self._loop()
         except KeyboardInterrupt:
@@ -284,7 +288,7 @@ class Runner:
 def target_info(settings: Settings, run: Run) -> TargetInfo:
     """The target as far as it is known."""
     target = run.facts.get(Target)
-    shown = run.scrubber.text(settings.url)
+    shown = run.scrubber.text(targets.parse(settings.url).text_shown)
     if not isinstance(target, Target):
         return TargetInfo(shown)
     return TargetInfo(

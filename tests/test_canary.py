@@ -21,7 +21,7 @@ from diag import registry
 from diag.report import Report, Style
 
 ROOT = Path(__file__).parents[1]
-CANARY = "BBDC-c4n4ry/+=secret&<token>\"'%é"
+CANARY = "BBDC-c4n4ry/+=secret&<token>\"'%"  # all that spellings differ in, and may be sent
 USER = "jdoe"
 PAIR = base64.b64encode(f"{USER}:{CANARY}".encode()).decode()
 SPELLINGS = {

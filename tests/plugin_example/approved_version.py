@@ -19,7 +19,7 @@ class ApprovedVersion(Check):
 
     FINE = ok("approved-version-ok", "version {version} is approved")
     NEW = warn(
-        "approved-version-unapproved",
+        "approved-version-missing",
         "version {version} is not approved yet",
         remedy="Ask the platform team for an approval.",
         owner="bitbucket-admin",
@@ -28,4 +28,4 @@ class ApprovedVersion(Check):
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         version = ctx[Version]
-        yield (self.FINE if version.numbers < (99, 0, 0) else self.NEW)(version=version.text)
+        yield (self.FINE if version.numbers < (11, 0, 0) else self.NEW)(version=version.text)
