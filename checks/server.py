@@ -20,7 +20,7 @@ from diag.api import (
 )
 
 _SEE = "{curl} '{base_url}/status'"
-_CONSEQUENCES = ("version-unknown", "server-error", "auth-unclear")
+_CONSEQUENCES = ("version-unknown",)
 _STARTING = re.compile(r"\b(?:start(?:s|ing|ed)?|initiali[sz]ing|migrat\w+)\b", re.IGNORECASE)
 _MAINTENANCE = re.compile(r"\b(?:maintenance|back-?up|stopping|shut\w* down)\b", re.IGNORECASE)
 

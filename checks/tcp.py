@@ -19,6 +19,7 @@ from diag.api import (
     net,
     ok,
     unknown,
+    verdicts,
     warn,
 )
 
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 
 _NC = "nc -vz -w 3 {address} {port}"
 _TRACE = "sudo traceroute -n -T -p {port} {address}"
+_UNWATCHED = " If it does run there, a device may answer in its place: run bbdiag as root to see."
 _TOO_SHORT = 800  # milliseconds: a shorter silence proves nothing
 _SAYS_LITTLE = {"no-route", "unclear"}
 _WORDS = {
     "refused": "refuses",
+    "reset": "resets at once",
     "silent": "does not answer",
     "prohibited": "is rejected by a firewall",
     "host-unreachable": "is unreachable",
@@ -62,11 +65,11 @@ class Tcp(Check):
         "tcp-refused",
         "{address} refuses connections on port {port}{note}",
         remedy="The machine can be reached, but nothing listens on that port: start the service, "
-        "or correct the port in the URL. If it does run there, something in front of it answers in "
-        "its place: run bbdiag as root to see.",
+        "or correct the port in the URL.{unwatched}",
         owner="server-admin",
         reproduce=(_NC, "ss -ltn 'sport = :{port}'  # on the server"),
     )
+    RESET = verdicts.RESET_AFTER_ACCEPT
     FILTERED = fail(
         "tcp-filtered",
         "{address} does not answer on port {port}: {tries} connects, not one packet back{note}",
@@ -202,6 +205,7 @@ class Tcp(Check):
 
     BY_KIND: ClassVar[dict[str, Verdict]] = {
         "refused": REFUSED,
+        "reset": RESET,
         "silent": FILTERED,
         "prohibited": PROHIBITED,
         "host-unreachable": HOST_UNREACHABLE,
@@ -295,7 +299,9 @@ class Tcp(Check):
         self, ctx: Context, main: Answer, others: Sequence[int], told: dict[str, Any]
     ) -> Finding | None:
         """A more precise verdict, from the packets themselves or from another source address."""
+        told["unwatched"] = _UNWATCHED
         if main.kind in {"refused", "silent"} and (look := net.tcp.look(main, others)):
+            told["unwatched"] = ""
             if look.blocked_here:
                 return self.EGRESS(**told, proof="they were not seen on any network interface")
             if look.reference:

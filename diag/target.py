@@ -28,6 +28,7 @@ _LABEL = re.compile(r"[a-z0-9_-]+")
 # Typos included, as a browser would forgive them: https:/host, https//host, https://https://host.
 _HTTP = re.compile(r"(?:(https?)(?::/*|//+))+", re.IGNORECASE)
 _OTHER_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://+", re.IGNORECASE)
+_END_OF_AUTHORITY = re.compile("[/?#]")
 _SECRET_PARAMETER = re.compile(
     r"([?&;#][^=&;#?/]*(?:passw|token|secret|session|jwt)[^=&;#?/]*=)([^&;#?]+)", re.IGNORECASE
 )
@@ -139,13 +140,13 @@ class _Reading:
         cloud = host == _CLOUD or host.endswith("." + _CLOUD)
         path = re.split("[?#]", self.tail, maxsplit=1)[0]
         if self._is_scp():
-            return self._over_ssh("ssh", host, f"{self.port_text}{path}", cloud=cloud)
+            return self._no_web_url("ssh", host, f"{self.port_text}{path}", cloud=cloud)
         port = _port(self.port_text)
         if port is None:
             self.note("input-port-invalid", port=self.port_text)
             return None
         if self.scheme not in ("http", "https", ""):
-            return self._over_ssh(self.scheme, host, path, cloud=cloud)
+            return self._no_web_url(self.scheme, host, path, cloud=cloud)
         if cloud:
             typed = port if self.scheme == "https" and port else 443
             return self._on_cloud(host, path, typed, given=bool(port))
@@ -178,8 +179,8 @@ class _Reading:
             return self.user == "git"
         return bool(self.user) or self.tail.startswith("/")
 
-    def _over_ssh(self, scheme: str, host: str, path: str, *, cloud: bool) -> Target | None:
-        """No web URL. On Cloud the meaning is plain all the same: there is but one instance."""
+    def _no_web_url(self, scheme: str, host: str, path: str, *, cloud: bool) -> Target | None:
+        """On Cloud the meaning is plain all the same: there is but one instance."""
         place = _clone_place(_segments(path))
         if cloud and place.repository:
             return self._make("https", _CLOUD, 443, place, kind="cloud")
@@ -275,7 +276,7 @@ def _split_credentials(rest: str) -> tuple[str, str, str, str]:
 
 
 def _end_of_authority(text: str, start: int) -> int:
-    found = re.compile("[/?#]").search(text, start)
+    found = _END_OF_AUTHORITY.search(text, start)
     return found.start() if found else len(text)
 
 

@@ -103,11 +103,11 @@ def _labelled(label: str, text: str, style: Style) -> Iterator[str]:
         yield f"  {label if index == 0 else '':<11}{line}"
 
 
-def _wrap(text: str, width: int) -> list[str]:
+def _wrap(text: str, width: int, *, breaking: bool = False) -> list[str]:
     lines: list[str] = []
     for paragraph in text.splitlines() or [""]:
         lines += textwrap.wrap(
-            paragraph, width, break_long_words=False, break_on_hyphens=False
+            paragraph, width, break_long_words=breaking, break_on_hyphens=False
         ) or [""]
     return lines
 
@@ -156,7 +156,7 @@ def _table(report: Report, style: Style) -> str:
         rows.append((f"{SYMBOLS[check.status]} {check.status}", check.id, "\n".join(texts)))
     widths = [9, max([len(row[1]) for row in rows], default=5)]
     room = style.width - sum(widths) - 4
-    rows = [(*row[:2], "\n".join(_wrap(row[2], room))) for row in rows]
+    rows = [(*row[:2], "\n".join(_wrap(row[2], room, breaking=True))) for row in rows]
     text = tabulate(
         rows, headers=("status", "check", "result"), tablefmt="simple", disable_numparse=True
     )
@@ -182,6 +182,7 @@ def _timings(report: Report) -> str:
         for timing in check.timings
     ]
     headers = ("at ms", "took ms", "check", "what", "detail")
+    # What was asked is to be found again in a log: it stays on one line, however long.
     return tabulate(sorted(rows), headers=headers, tablefmt="simple")
 
 

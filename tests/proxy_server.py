@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import shutil
 import socket
@@ -144,7 +145,7 @@ def passing(
             connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
             connection.splice(routes[place])
             return
-        path = urlsplit(request.target).path or "/"
+        path = "/" + request.target.split("/", 3)[3]
         kept = {k: v for k, v in request.headers.items() if not k.startswith("proxy-")}
         lines = [f"{request.method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in kept.items())]
         with socket.create_connection(("127.0.0.1", routes[place]), timeout=5) as upstream:
@@ -270,8 +271,9 @@ def running_squid(hosts: Mapping[str, str]) -> Iterator[str]:
     """
     program = shutil.which("squid", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
-        reason = "squid is not installed"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+        if os.environ.get("CI") == "true":
+            pytest.fail("squid is not installed")
+        pytest.skip("squid is not installed")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -313,3 +315,16 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
             if process.poll() is not None or time.monotonic() > end:
                 pytest.fail(f"squid does not start: {log.read_text() if log.exists() else ''}")
             time.sleep(0.02)
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A loopback port that answers no packet: the queue of its listener is full."""
+    with socket.socket() as listener, contextlib.ExitStack() as queue:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(2):  # Linux takes one more than was asked for
+            caller = queue.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]

@@ -123,12 +123,13 @@ def diagnose(
     host: str = HOST,
     scheme: str = "https",
     *,
+    address: str = "127.0.0.1",
     routes: tuple[str, ...] = (),
     **options: Any,
 ) -> Report:
     """Run `tls` and `clock` against the server; `routes` are further connect-to rules."""
     port = {"https": 443, "http": 80}[scheme]
-    rule = f"{host}:{port}:127.0.0.1:{server.port}"
+    rule = f"{host}:{port}:{address}:{server.port}"
     netloc = f"[{host}]" if ":" in host else host
     options.setdefault("timeout", 2.0)
     settings = make_settings(f"{scheme}://{netloc}", connect_to=(rule, *routes), **options)

@@ -43,7 +43,9 @@ def git_path(project: str, slug: str) -> str:
 # Who answers. Jira and Confluence send X-AREQUESTID, X-AUSERNAME and a /status too: only what they
 # do not send the same way is a mark.
 
-_REQUEST_ID = re.compile(r"[@*]?[0-9A-Z]{5,12}x\d+x\d+x\d+")  # Jira's has no instance hash in front
+_REQUEST_ID = re.compile(r"[@*]?[0-9A-Z]{5,12}x\d+x\d+x\d+")
+_JIRAS_REQUEST_ID = re.compile(r"\d+x\d+x\d+")  # without the instance's hash in front
+_LARGE = 100_000  # bytes: a longer body is a listing, whose headers tell as well
 _COOKIES = ("BITBUCKETSESSIONID=", "_atl_bitbucket_remember_me=")
 _EXCEPTIONS = ("com.atlassian.bitbucket.", "com.atlassian.stash.")
 _PAGE = re.compile(
@@ -57,7 +59,10 @@ def marks(answer: Answer) -> tuple[str, ...]:
     """What shows that Bitbucket itself wrote this answer, whatever its status; empty if nothing."""
     if "x-seraph-loginreason" in answer.headers or "x-anodeid" in answer.headers:
         return ()  # Jira and Confluence sign in with Seraph, Bitbucket does not
-    return (*_header_marks(answer), *_body_marks(answer))
+    if _JIRAS_REQUEST_ID.fullmatch(answer.header("x-arequestid") or ""):
+        return ()
+    small = len(answer.body) <= _LARGE
+    return (*_header_marks(answer), *(_body_marks(answer) if small else ()))
 
 
 def _header_marks(answer: Answer) -> Iterator[str]:

@@ -31,6 +31,7 @@ ARP = 0.9  # seconds: "host unreachable" as late as this comes from a neighbour 
 Kind = Literal[
     "open",
     "refused",  # RST
+    "reset",  # accepted, and at once reset
     "silent",  # nothing came back
     "prohibited",  # ICMP: a firewall rejects
     "host-unreachable",  # ICMP, at once
@@ -155,7 +156,7 @@ def knock(
                     if (answer := one.answer) is not None:
                         waiting.remove(one)
                         one.leave(selector, keep=True)
-                        if answer.kind in {"open", "refused"}:
+                        if answer.kind in {"open", "refused", "reset"}:
                             round_trips[answer.address] = answer.elapsed_ms / 1000
                         yield answer
         finally:
@@ -284,6 +285,8 @@ def _kind(address: str, code: int, icmp: Icmp | None, *, late: bool) -> tuple[Ki
         return _kind_of_icmp(address, icmp, late=late)
     if code == errno.ECONNREFUSED:
         return "refused", None
+    if code == errno.ECONNRESET:  # what a RST is called once the connection stands
+        return "reset", None
     if kernel.route_error(address) is not None:
         return "no-route", None
     if code in {errno.EPERM, errno.EACCES}:

@@ -206,7 +206,7 @@ class Http:
         except (httpx.InvalidURL, ValueError) as error:
             return Answer(full, method, failure="connect", detail=self._quoted(error))
         full = str(address)
-        if address.scheme not in _PORTS or not address.host:
+        if not _can_be_asked(address):
             return Answer(full, method, failure="connect", detail="no http:// or https:// address")
         sending = {"User-Agent": USER_AGENT, "Accept": "application/json"}
         sending |= {"Accept-Encoding": "identity", **(headers or {})}
@@ -517,12 +517,15 @@ class _Stream(httpcore.NetworkStream):
         self._context = context
         self._ready = ready
         self._used = False
+        self._broken: OSError | None = None  # writing failed: the kernel tells that only once
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         del timeout
         exchange = _LOCAL.exchange
         self._sock.settimeout(exchange.left())
         data = self._sock.recv(max_bytes)
+        if not data and self._broken is not None:
+            raise self._broken
         self._used = True
         if len(exchange.greeting) < len(_HTTP):
             exchange.greeting += data[:_GREETING]
@@ -543,6 +546,7 @@ class _Stream(httpcore.NetworkStream):
         except TimeoutError:
             raise
         except OSError as error:  # httpcore then reads what the server said before it hung up
+            self._broken = error
             raise httpcore.WriteError(str(error)) from None
 
     def start_tls(
@@ -604,6 +608,12 @@ def _classify(error: Exception) -> _Trouble:
     if isinstance(error, OSError):
         return _Trouble("reset", text)
     return _Trouble("not-http", f"{type(error).__name__}: {text}")
+
+
+def _can_be_asked(url: httpx.URL) -> bool:
+    """Whether this is an http:// or https:// address; httpx writes "%20" for a blank in a host."""
+    named = bool(url.host) and ("%" not in url.host or ":" in url.host)
+    return url.scheme in _PORTS and named and (url.port or 1) <= 65535
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:

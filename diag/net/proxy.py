@@ -268,11 +268,11 @@ def _evidence(reply: Reply, marks: Iterable[str] = ()) -> dict[str, Json]:
 def _judge_login(reply: Reply, login_sent: bool) -> Judgement:
     challenge = reply.headers.get("proxy-authenticate", "")
     schemes = re.findall(r"(?:^|,\s*)([A-Za-z][\w-]*)(?=\s|,|$)(?!\s*=)", challenge)
-    offered = list(dict.fromkeys(scheme.capitalize() for scheme in schemes))
+    offered = list({scheme.lower(): scheme for scheme in reversed(schemes)}.values())[::-1]
     evidence: dict[str, Json] = {"status": 407, "reason": reply.reason, "schemes": list(offered)}
     if marks := proxy_marks(reply.headers):
         evidence["marks"] = list(marks)
-    basic = "Basic" in offered or not offered
+    basic = not offered or any(scheme.lower() == "basic" for scheme in offered)
     if login_sent and basic:
         return Judgement("auth-rejected", "it does not accept the login", evidence)
     if login_sent:

@@ -37,7 +37,6 @@ class Proxy:
     port: int
     user: str | None = None
     password: Secret | None = field(default=None, repr=False)
-    port_given: bool = True
 
     @property
     def address(self) -> str:
@@ -56,8 +55,9 @@ class Proxy:
         return authorization("basic", self.user, self.password or Secret(""))
 
 
-def parse(text: str, default_port: int | None = None) -> Proxy:
-    """Read a proxy URL as curl does: without a scheme it is http, without a port 1080 (https: 443).
+def parse(text: str, default_port: int = 1080) -> Proxy:
+    """Read a proxy URL as curl does: without a scheme it is http; without a port it is 443 for
+    https, else `default_port`.
 
     Raises:
         BadProxyUrlError: curl would not take it either, or takes it for something never meant.
@@ -71,7 +71,9 @@ def parse(text: str, default_port: int | None = None) -> Proxy:
         parts = urlsplit(f"{scheme}://{rest}")
         port = parts.port
     except ValueError as error:
-        raise BadProxyUrlError(_why(str(error), rest)) from None
+        if "port" in str(error).lower():
+            raise BadProxyUrlError("its port is no number from 1 to 65535") from None
+        raise BadProxyUrlError("its host is no name or address") from None
     host = parts.hostname or ""
     if not host:
         raise BadProxyUrlError("it names no host")
@@ -90,18 +92,15 @@ def parse(text: str, default_port: int | None = None) -> Proxy:
     if port == 0:
         raise BadProxyUrlError("its port is 0")
     if port is None:
-        port = default_port or (443 if scheme == "https" else 1080)
-        port_given = False
-    else:
-        port_given = True
+        port = 443 if scheme == "https" else default_port
     user = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else Secret(unquote(parts.password))
-    return Proxy(scheme, host, port, user, password, port_given)
+    return Proxy(scheme, host, port, user, password)
 
 
 def _look(text: str, scheme: str, rest: str) -> None:
     """The mistakes that are better named than parsed."""
-    login, at, _ = rest.rpartition("@")
+    login, at, place = rest.rpartition("@")
     if text.startswith(("'", '"')):
         raise BadProxyUrlError("it has quotes around it")
     if re.match(r"(?:https?|socks\w*):(?!//)", text, re.IGNORECASE):
@@ -115,19 +114,13 @@ def _look(text: str, scheme: str, rest: str) -> None:
     if at and (bad := sorted(set(login) & set("@#/?[]\\"))):
         codes = ", ".join(f"{char} as %{ord(char):02X}" for char in bad)
         raise BadProxyUrlError(f"its user name or password must be URL-encoded: {codes}")
-    path = re.sub(r"^[^/?#]*", "", rest)
+    if "," in place:
+        raise BadProxyUrlError("it holds more than one proxy")
+    path = re.sub(r"^[^/?#]*", "", place)
     if path.startswith("//"):
         raise BadProxyUrlError("the colon of its scheme is missing")
     if re.search(r"\.(?:pac|dat)$", path):
         raise BadProxyUrlError("it is the address of a proxy configuration script (PAC)")
-
-
-def _why(error: str, rest: str) -> str:
-    if "," in rest:
-        return "it holds more than one proxy"
-    if "Port" in error or "port" in error:
-        return "its port is no number from 1 to 65535"
-    return "its host is no name or address"
 
 
 def login_of(text: str) -> str | None:

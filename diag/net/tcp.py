@@ -320,6 +320,8 @@ def failure(error: OSError) -> str:
 def _greet(address: str, port: int, timeout: float, greeting: bytes) -> Spoken:
     try:
         sock = connect(address, port, timeout)
+    except ConnectionResetError:  # once accepted; a connect that is not gets another error
+        return Spoken("reset", unasked=True)
     except OSError:
         return Spoken("unreachable")
     unasked = True

@@ -273,13 +273,13 @@ def _decode(block: bytes) -> bytes:
 def names(certificate: bytes) -> tuple[bytes, bytes]:
     """The issuer's and the subject's name of a certificate, all as DER."""
     at = _content(certificate, _content(certificate, 0)[0])[0]
-    fields = []
-    while len(fields) < 6:
+    fields: list[bytes] = []
+    while len(fields) < 5:
         end = _content(certificate, at)[1]
         if certificate[at] != 0xA0:  # the version, which may be missing
             fields.append(certificate[at:end])
         at = end
-    _serial, _algorithm, issuer, _validity, subject, _key = fields
+    _serial, _algorithm, issuer, _validity, subject = fields
     return issuer, subject
 
 
@@ -379,6 +379,7 @@ def shake(
     """
     sock.settimeout(timeout)
     try:
+        sock.getpeername()  # a connection that is over already is no matter for wrap_socket
         tls = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
     except (OSError, ValueError) as error:
         sock.close()

@@ -210,9 +210,8 @@ def _read_head(clock: _Clock) -> tuple[int, str, dict[str, str]] | Reply:
     while not data.endswith((b"\r\n\r\n", b"\n\n")):
         byte = clock.receive(1)
         if not byte:
-            if not data:
-                return Reply(failure="empty", detail="closed without an answer")
-            break
+            within = "within its" if data else "without an"
+            return Reply(failure="empty", detail=f"closed {within} answer")
         data += byte
         if not data.startswith(b"HTTP/"[: len(data)]) or len(data) > _HEAD_LIMIT:
             break

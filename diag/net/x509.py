@@ -91,12 +91,11 @@ class Certificate:
 def matches(name: str, host: str) -> bool:
     """Whether a name of a certificate stands for `host` (RFC 6125, no partial wildcards)."""
     try:
-        return ip_address(name) == ip_address(host)
+        return name == str(ip_address(host))
     except ValueError:
         name, host = name.lower().rstrip("."), host.lower().rstrip(".")
-        if name.startswith("*."):
-            return host.partition(".")[2] == name[2:]
-        return name == host
+        label, _, parent = host.partition(".")
+        return name in {host, f"*.{parent}"} and bool(label)
 
 
 def read(der: bytes) -> Certificate | None:

@@ -164,6 +164,7 @@ class Grant:
 class Consumer:
     """An OAuth consumer. For its key and secret it gets `token`, which is worth `grant`."""
 
+    key: str
     secret: str = field(repr=False)
     token: str = field(repr=False)
     grant: Grant
@@ -259,12 +260,8 @@ OUTSIDER = _user("outsider", Level.NONE, PARTNER)
 
 USERS = (BOT, DEVELOPER, READER, OUTSIDER)
 
-TOKEN_USER = "x-token-auth"  # the user name of access tokens and OAuth for git
-API_TOKEN_USER = "x-bitbucket-api-token-auth"  # beside the real one, for git only
-
-
-def _without(scopes: Iterable[str], word: str) -> tuple[str, ...]:
-    return tuple(scope for scope in scopes if word not in scope)
+TOKEN_USER = "x-token-auth"  # noqa: S105 - the user name of access tokens and OAuth for git
+API_TOKEN_USER = "x-bitbucket-api-token-auth"  # noqa: S105 - beside the real one, for git only
 
 
 # credentials: each kind, and each with one thing wrong
@@ -304,8 +301,8 @@ def _grants() -> Iterator[tuple[str, Grant]]:
     yield from _granted("api-token", API_TOKEN)
     more = (*APPCIRCLE_API_TOKEN, "read:user:bitbucket")
     yield "api-token-read-user", replace(API_TOKEN, scopes=more)
-    broad = (*more, "write:repository:bitbucket", "admin:repository:bitbucket")
-    yield "api-token-broad", replace(API_TOKEN, scopes=broad)
+    broad = ("write:repository:bitbucket", "admin:repository:bitbucket")
+    yield "api-token-broad", replace(API_TOKEN, scopes=(*more, *broad))
     yield "api-token-steady", _without_webhooks(API_TOKEN)
     yield "api-token-unscoped", replace(API_TOKEN, scopes=())
     yield "api-token-writer", replace(API_TOKEN, owner=DEVELOPER)
@@ -316,8 +313,7 @@ def _grants() -> Iterator[tuple[str, Grant]]:
         ("workspace-token", BY_WORKSPACE),
     ):
         yield from _granted(name, grant)
-        broad = (*_without_webhooks(grant).scopes, "webhook", "repository:admin")
-        yield f"{name}-broad", replace(grant, scopes=broad)
+        yield f"{name}-broad", replace(grant, scopes=(*grant.scopes, "repository:admin"))
     yield from _granted("oauth-token", OAUTH)
     yield "oauth-token-account", replace(OAUTH, scopes=("account", *APPCIRCLE_OAUTH[1:]))
     yield "oauth-token-writer", replace(OAUTH, owner=DEVELOPER)
@@ -331,21 +327,21 @@ def _secret_of(name: str) -> str:
     return make(name)
 
 
-def _consumer(name: str, grant: Grant = APP, **flags: bool) -> tuple[str, Consumer]:
-    key, secret = consumer_key(name), consumer_secret(name)
-    return key, Consumer(secret, oauth_token(f"granted to {name}"), grant, **flags)
+def _consumers() -> Iterator[tuple[str, Consumer]]:
+    """Every OAuth consumer, by name."""
+
+    def consumer(name: str, grant: Grant = APP, **flags: bool) -> tuple[str, Consumer]:
+        token = oauth_token(f"granted to {name}")
+        return name, Consumer(consumer_key(name), consumer_secret(name), token, grant, **flags)
+
+    yield consumer("oauth-consumer")
+    yield consumer("oauth-consumer-missing-scope", _without_webhooks(APP))
+    yield consumer("oauth-consumer-other", replace(APP, **ELSEWHERE["oauth-consumer"]))
+    yield consumer("oauth-consumer-public", public=True)
+    yield consumer("oauth-consumer-no-callback", callback=False)
 
 
-CONSUMERS: Mapping[str, Consumer] = dict(
-    (
-        _consumer("oauth-consumer"),
-        _consumer("oauth-consumer-missing-scope", _without_webhooks(APP)),
-        _consumer("oauth-consumer-other", replace(APP, **ELSEWHERE["oauth-consumer"])),
-        _consumer("oauth-consumer-public", public=True),
-        _consumer("oauth-consumer-no-callback", callback=False),
-    )
-)
-"""By key."""
+CONSUMERS: Mapping[str, Consumer] = dict(_consumers())
 
 
 def _credentials() -> Iterator[tuple[str, Credential]]:
@@ -358,8 +354,7 @@ def _credentials() -> Iterator[tuple[str, Credential]]:
     for kind in ("repository-token", "project-token", "workspace-token", "oauth-token"):
         yield f"{kind}-revoked", Credential(_secret_of(f"{kind}-revoked"))
         yield f"{kind}-wrong-scheme", Credential(_secret_of(kind), TOKEN_USER)
-    for name in ("", "-missing-scope", "-other", "-public", "-no-callback", "-revoked"):
-        name = f"oauth-consumer{name}"
+    for name in (*CONSUMERS, "oauth-consumer-revoked"):
         yield name, Credential(consumer_secret(name), consumer_key(name))
     wrong = consumer_secret("somebody else")
     yield "oauth-consumer-wrong-secret", Credential(wrong, consumer_key("oauth-consumer"))
@@ -384,13 +379,14 @@ class CloudInstance:
     grants: dict[str, Grant] = field(
         default_factory=lambda: {_secret_of(name): grant for name, grant in GRANTS.items()}
     )
-    consumers: dict[str, Consumer] = field(default_factory=lambda: dict(CONSUMERS))
+    consumers: dict[str, Consumer] = field(  # by key
+        default_factory=lambda: {consumer.key: consumer for consumer in CONSUMERS.values()}
+    )
     blocked: frozenset[str] = frozenset()  # workspaces whose IP allowlist lacks the caller
     blocked_answer: Literal["blanket", "sentence", "hidden"] = "blanket"  # of the API; none is sure
     removed: Literal[404, 410] | None = None  # how all resources of a repository answer, if gone
     html_errors: bool = False  # what is not found is told in a page
-    requests_left: int | None = None  # before the rate limit; None: no limit
-    limit_in_text: bool = False  # the refusal is no JSON, and its Retry-After a date
+    limited: Literal["json", "text"] | None = None  # the rate limit is reached, and how it is told
     retry_after: int = 1800  # seconds
     near_limit: str = "false"
 
@@ -401,12 +397,20 @@ class CloudInstance:
         wanted = f"{workspace}/{slug}".lower()
         return next((r for r in self.repositories if r.full_name == wanted), None)
 
+    def consumer(self, credential: Credential) -> Consumer | None:
+        """The OAuth consumer whose key and secret these are."""
+        found = self.consumers.get(credential.user or "")
+        return found if found and found.secret == credential.secret else None
+
     def limit_scopes(self, credential: Credential, scopes: Sequence[str]) -> None:
-        """Let a credential have these scopes, and no others."""
-        consumer = self.consumers.get(credential.user or "")
-        if consumer is not None:
+        """Let a credential have these scopes, and no others.
+
+        Raises:
+            KeyError: it is none that has scopes.
+        """
+        if (consumer := self.consumer(credential)) is not None:
             grant = replace(consumer.grant, scopes=tuple(scopes))
-            self.consumers[credential.user or ""] = replace(consumer, grant=grant)
+            self.consumers[consumer.key] = replace(consumer, grant=grant)
         else:
             secret = credential.secret or ""
             self.grants[secret] = replace(self.grants[secret], scopes=tuple(scopes))

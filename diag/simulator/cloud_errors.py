@@ -97,7 +97,7 @@ def page(status: int) -> Response:
     filler = "".join(f'<li class="nav-{n}"><a href="/{n}">item {n}</a></li>\n' for n in range(500))
     html = (
         "<!DOCTYPE html>\n<html lang=en><head><title>Bitbucket</title>"
-        f'<meta id="bb-bootstrap" data-current-user=\'{profile}\'></head>'
+        f"<meta id=\"bb-bootstrap\" data-current-user='{profile}'></head>"
         f'<body><script>window.__token__ = "{embedded_token()}";</script><ul>{filler}</ul>'
         "<h1>Repository not found</h1></body></html>\n"
     )

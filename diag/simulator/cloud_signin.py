@@ -17,7 +17,7 @@ from diag.simulator.data import password
 from diag.simulator.dialect import RefusedError
 from diag.simulator.server import Request
 
-APP_PASSWORD = "ATBB"
+APP_PASSWORD = "ATBB"  # noqa: S105 - how they begin
 
 
 def basic_pair(request: Request) -> tuple[str, str] | None:

@@ -6,7 +6,7 @@ import datetime as dt
 import ssl
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import format_datetime
 from pathlib import Path
@@ -14,6 +14,11 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote, urlsplit
 
+from diag.simulator.cloud_data import (
+    CLOUD_CREDENTIALS,
+    CloudInstance,
+    many_cloud_repositories,
+)
 from diag.simulator.data import (
     CREDENTIALS,
     VERSION,
@@ -21,7 +26,7 @@ from diag.simulator.data import (
     Repository,
     many_repositories,
 )
-from diag.simulator.faults import FAULTS
+from diag.simulator.faults import CLOUD_FAULTS, FAULTS
 from diag.simulator.proxy import Proxy
 from diag.simulator.scenario import HOST, Answer, Gateway, Policy, Scenario, Setup
 from diag.simulator.server import (
@@ -30,11 +35,8 @@ from diag.simulator.server import (
     Listener,
     Request,
     Response,
-    Site,
     talk_http,
 )
-
-SSH_BANNER = b"SSH-2.0-SSHD-UNKNOWN\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +57,23 @@ class Recorded:
 
 
 class Simulator:
-    """A Bitbucket Data Center on loopback, healthy or with one fault, to be started once.
+    """A Bitbucket on loopback, healthy or with one fault, to be started once.
 
     `scenario`, `port`, `ca_pem` and the rest are there from the start on; the record of requests
     outlives the end.
 
     Args:
-        fault: a code from FAULTS, or None.
-        tls: https or plain http.
+        fault: a name from FAULTS, or with `cloud` from CLOUD_FAULTS; or None.
+        cloud: Bitbucket Cloud, under its own names, instead of Data Center.
+        credential: the name of a way to sign in, from CREDENTIALS or CLOUD_CREDENTIALS; None: one
+            that has all that is needed.
+        scopes: of Cloud only: what the credential may do, instead of what it usually may.
+        repositories: how many more than usual, or of Data Center: all there are.
+        now: the time it believes to be, aware; None: this machine's.
+        tls: https or plain http; this and the rest are of Data Center only.
         context_path: "" or such as "/bitbucket".
         version: what it says to be, and behaves as where that matters.
-        credential: the name of a way to sign in, from CREDENTIALS.
-        repositories: all there are, or how many more than usual.
         page_limit: the most a page holds.
-        now: the time it believes to be, aware; None: this machine's.
         base_url: what it believes its address to be; None: the right one.
     """
 
@@ -76,22 +81,32 @@ class Simulator:
         self,
         fault: str | None = None,
         *,
+        cloud: bool = False,
+        credential: str | None = None,
+        scopes: Sequence[str] | None = None,
+        repositories: Sequence[Repository] | int = 0,
+        now: dt.datetime | None = None,
         tls: bool = True,
         context_path: str = "",
         version: str = VERSION,
-        credential: str = "admin-token",
-        repositories: Sequence[Repository] | int = 0,
         page_limit: int = 1000,
-        now: dt.datetime | None = None,
         base_url: str | None = None,
     ) -> None:
+        self.cloud = CloudInstance()
+        faults, credentials, usual = FAULTS, CREDENTIALS, "admin-token"
+        if cloud:
+            faults, credentials, usual = CLOUD_FAULTS, CLOUD_CREDENTIALS, "api-token"
         if isinstance(repositories, int):
+            self.cloud.repositories = many_cloud_repositories(repositories)
             repositories = many_repositories(repositories)
-        self.fault = FAULTS[fault] if fault is not None else None
+        self.fault = faults[fault] if fault is not None else None
         url = f"{'https' if tls else 'http'}://{HOST}{context_path}"
         self._url = url
         self._tls = tls
-        self._credential = CREDENTIALS[credential]
+        self._speaks_cloud = cloud
+        self._credential = credentials[credential or usual]
+        if scopes is not None:
+            self.cloud.limit_scopes(self._credential, scopes)
         self._clock = dt.timedelta() if now is None else now - dt.datetime.now(dt.UTC)
         self.instance = Instance(
             version=version,
@@ -133,9 +148,9 @@ class Simulator:
         for name in ("web", "plain", "ssh", "proxy", "closed"):
             self._listeners[name] = Listener()
         ports = {name: listener.port for name, listener in self._listeners.items()}
-        web, beside = (443, 80) if self._tls else (80, 443)
         setup = Setup(
             instance=self.instance,
+            cloud=self.cloud,
             credential=self._credential,
             tls=self._tls,
             clock=self._clock,
@@ -146,19 +161,14 @@ class Simulator:
             proxy_port=ports["proxy"],
             closed_port=ports["closed"],
             url=self._url,
-            routes={
-                f"{HOST}:{web}": ports["web"],
-                f"{HOST}:{beside}": ports["plain"],
-                f"{HOST}:7990": ports["closed"],
-                f"{HOST}:8443": ports["closed"],
-                f"{HOST}:7999": ports["ssh"],
-            },
         )
+        if self._speaks_cloud:
+            setup.speak_cloud()
         if self.fault is not None:
             self.fault.apply(setup)
         self._setup = setup
         context = self._certify(setup) if setup.tls else None
-        self._serve(setup, setup.dialect(self.instance), context)
+        self._serve(setup, context)
         self.scenario = self._scenario(setup)
 
     def stop(self) -> None:
@@ -215,8 +225,8 @@ class Simulator:
             setup.configure_tls(context, self.ca_pem)
         return context
 
-    def _serve(self, setup: Setup, site: Site, context: ssl.SSLContext | None) -> None:
-        web = self._answer(setup, site, setup.gateway)
+    def _serve(self, setup: Setup, context: ssl.SSLContext | None) -> None:
+        web = self._answer(setup, setup.gateway)
         if setup.web:
             talk = talk_http(web, context)
             if (wrapper := setup.talk) is not None:
@@ -224,23 +234,23 @@ class Simulator:
             else:
                 self._listeners["web"].serve(talk)
         if setup.plain is not None:
-            self._listeners["plain"].serve(talk_http(self._answer(setup, site, setup.plain)))
+            self._listeners["plain"].serve(talk_http(self._answer(setup, setup.plain)))
         if setup.ssh:
-            self._listeners["ssh"].serve(say_ssh)
+            banner = f"{setup.ssh_banner}\r\n".encode()
+            self._listeners["ssh"].serve(lambda connection: greet(connection, banner))
         if setup.proxy is not None:
-            routes = {
-                f"{HOST}:443": setup.web_port,
-                f"{LOOPBACK}:{setup.closed_port}": setup.web_port,  # a client that maps it first
-                f"{HOST}:7999": setup.ssh_port,
-            }
-            proxy = Proxy(self._watch(setup.proxy), routes, web)
+            mapped = {f"{LOOPBACK}:{setup.closed_port}": setup.web_port}  # by the client itself
+            proxy = Proxy(self._watch(setup.proxy), setup.proxy_routes | mapped, web)
             self._listeners["proxy"].serve(proxy.talk)
 
-    def _answer(self, setup: Setup, site: Site, gateway: Gateway | None) -> Answer:
+    def _answer(self, setup: Setup, gateway: Gateway | None) -> Answer:
         """How one port answers HTTP: through its gateway, with a date, and recorded."""
+        site = setup.site
+        consumer = setup.cloud.consumer(setup.credential)
+        secrets = (setup.credential.secret, consumer.token if consumer else None)
 
         def answer(request: Request) -> Response:
-            known, exposed = site.knows(request), exposes(setup.credential.secret, request)
+            known, exposed = site.knows(request), exposes(secrets, request)
             response = site.answer(request) if gateway is None else gateway(request, site.answer)
             if all(name != "Date" for name, _ in response.headers):
                 now = dt.datetime.now(dt.UTC) + setup.clock
@@ -290,17 +300,15 @@ class Simulator:
         )
 
 
-def say_ssh(connection: Connection) -> None:
+def greet(connection: Connection, banner: bytes) -> None:
     """An SSH server as far as its greeting."""
-    connection.send(SSH_BANNER)
+    connection.send(banner)
     connection.swallow()
 
 
-def exposes(secret: str | None, request: Request) -> bool:
-    """Whether the secret stands anywhere in a request but in its Authorization header."""
-    secret = (secret or "").strip()
-    if not secret:
-        return False
+def exposes(secrets: Iterable[str | None], request: Request) -> bool:
+    """Whether a secret stands anywhere in a request but in its Authorization header."""
     headers = [value for name, value in request.headers.items() if name != "authorization"]
     text = "\n".join([request.target, *headers, request.body.decode("latin-1")])
-    return secret in text or quote(secret, safe="") in text
+    known = filter(None, ((secret or "").strip() for secret in secrets))
+    return any(secret in text or quote(secret, safe="") in text for secret in known)

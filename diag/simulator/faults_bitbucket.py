@@ -7,12 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from diag.simulator.data import CREDENTIALS, REPOSITORIES
-from diag.simulator.registry import declare, fault
+from diag.simulator.registry import DATACENTER
 from diag.simulator.scenario import HOST
 
 if TYPE_CHECKING:
     from diag.simulator.scenario import Answer, Setup
     from diag.simulator.server import Request, Response
+
+declare, fault = DATACENTER.declare, DATACENTER.fault
 
 OTHER_HOST = "code.example.com"
 

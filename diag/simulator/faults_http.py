@@ -7,7 +7,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from diag.simulator.registry import declare, fault
+from diag.simulator.registry import DATACENTER
 from diag.simulator.scenario import HOST
 from diag.simulator.server import html, page
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from diag.simulator.scenario import Answer, Gateway, Setup
     from diag.simulator.server import Connection, Request, Response
+
+declare, fault = DATACENTER.declare, DATACENTER.fault
 
 SHORT = {"timeout": 0.8}  # seconds
 LOGIN_HOST = "login.example.com"

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 from diag.simulator.data import Credential, password, token_secret
 from diag.simulator.proxy import VIA, proxy_error
-from diag.simulator.registry import assign, declare, fault
+from diag.simulator.registry import DATACENTER, assign
 from diag.simulator.scenario import HOST
 from diag.simulator.server import LOOPBACK, TLS_HANDSHAKE, html, page
 
 if TYPE_CHECKING:
     from diag.simulator.scenario import Policy, Setup, Talk
     from diag.simulator.server import Connection, Request, Response
+
+declare, fault = DATACENTER.declare, DATACENTER.fault
 
 SHORT = {"timeout": 0.8}  # seconds: enough on loopback, and a demo of something hung ends soon
 NO_SUCH_HOST = "proxy.example.invalid"  # RFC 6761: never resolves

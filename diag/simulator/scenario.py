@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from diag.simulator.cloud import Cloud
+from diag.simulator.cloud_data import ALTSSH, API, SITE, TEAM, CloudInstance
 from diag.simulator.data import Credential, Instance
 from diag.simulator.datacenter import DataCenter
-from diag.simulator.server import Connection, Request, Response, Site
+from diag.simulator.server import Connection, Request, Response, Site, html, page
 
 HOST = "bitbucket.example.com"
 KeyKind = Literal["ec", "rsa", "rsa-1024"]
@@ -61,9 +63,14 @@ class CertificatePlan:
 
 @dataclass(slots=True)
 class Setup:
-    """All that can be changed about one simulator. Port numbers are known from the start."""
+    """All that can be changed about one simulator. Port numbers are known from the start.
+
+    It is one of Bitbucket Data Center, unless `speak_cloud` is called; then `cloud` counts in the
+    place of `instance`.
+    """
 
     instance: Instance
+    cloud: CloudInstance
     credential: Credential
     tls: bool
     clock: dt.timedelta  # how far the server's clock is ahead of this machine's
@@ -75,7 +82,7 @@ class Setup:
     closed_port: int  # nothing ever listens here
 
     # the server
-    dialect: Callable[[Instance], Site] = DataCenter
+    site: Site = field(init=False)
     certificates: CertificatePlan = field(default_factory=CertificatePlan)
     configure_tls: Callable[[ssl.SSLContext, str], None] | None = None  # gets the root's PEM too
     weak_tls: bool = False  # accept keys, signatures and versions that OpenSSL refuses by default
@@ -83,6 +90,7 @@ class Setup:
     gateway: Gateway | None = None  # between HTTP and Bitbucket
     web: bool = True  # whether anything listens where Bitbucket should be
     ssh: bool = True
+    ssh_banner: str = "SSH-2.0-SSHD-UNKNOWN"
     plain: Gateway | None = None  # what is on the http port; None: closed
     proxy: Policy | None = None  # None: no proxy runs
 
@@ -91,11 +99,42 @@ class Setup:
     repo: str | None = "MOB/app"
     ca_file: str | None = "root.pem"  # in the directory, where leaf.pem is too
     routes: dict[str, int] = field(default_factory=dict)  # "host:port" -> loopback port
+    proxy_routes: dict[str, int] = field(default_factory=dict)  # the same for who uses the proxy
     environ: dict[str, str] = field(default_factory=dict)
     options: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.site = DataCenter(self.instance)
+        self.routes |= {
+            f"{HOST}:{443 if self.tls else 80}": self.web_port,
+            f"{HOST}:{80 if self.tls else 443}": self.plain_port,
+            f"{HOST}:7990": self.closed_port,
+            f"{HOST}:8443": self.closed_port,
+            f"{HOST}:7999": self.ssh_port,
+        }
+        self.proxy_routes |= {f"{HOST}:443": self.web_port, f"{HOST}:7999": self.ssh_port}
+
+    def speak_cloud(self) -> None:
+        """Bitbucket Cloud in the place of Data Center."""
+        self.site = Cloud(self.cloud)
+        self.certificates.names = (SITE, f"*.{SITE}")
+        self.certificates.common_name = SITE
+        self.ssh_banner = "SSH-2.0-conker_1.1.23-simulated"
+        self.plain = to_https
+        self.url, self.repo = f"https://{SITE}/{TEAM}/app", None
+        self.proxy_routes = {f"{host}:443": self.web_port for host in (SITE, f"www.{SITE}", API)}
+        ssh = {f"{SITE}:22": self.ssh_port, f"{ALTSSH}:443": self.ssh_port}
+        plain = {f"{host}:80": self.plain_port for host in (SITE, f"www.{SITE}", API)}
+        self.routes = self.proxy_routes | ssh | plain
 
     def use_plain_http(self) -> None:
         """Bitbucket without TLS, on the port of http://."""
         self.tls = False
         self.url = self.instance.base_url = f"http://{HOST}{self.instance.context_path}"
         self.routes |= {f"{HOST}:80": self.web_port, f"{HOST}:443": self.plain_port}
+
+
+def to_https(request: Request, _forward: Answer) -> Response:
+    """What the http port of Bitbucket Cloud answers."""
+    location = ("Location", f"https://{request.host}{request.target}")
+    return html(301, page("301 Moved Permanently"), location, server="AtlassianEdge")

@@ -247,6 +247,15 @@ def test_a_silent_second_server_is_not_waited_for(world: World) -> None:
     assert report["run"]["duration_ms"] < 2000
 
 
+def test_a_server_on_ipv6_that_this_machine_does_not_have(world: World) -> None:
+    world.serve(HERE)
+    world.resolv_conf("nameserver fd99::53", f"nameserver {SERVER4}")
+    world.lab.ip("client", "-6 route del default")
+    report = world.check()
+    assert report["verdict"] == "ok"
+    assert "fd99::53 fails on A" in finding(report, "dns-ok")["message"]
+
+
 def test_what_the_system_experiences_decides(world: World) -> None:
     """After a refusal it asks the next server, and believes that one."""
     world.serve({})
@@ -292,6 +301,15 @@ def test_a_resolver_that_the_user_names_is_waited_for(world: World) -> None:
     world.serve(HERE)
     world.serve(later(0.7, PUBLIC), OTHER4)
     problem(world.check(NAME, "--resolver", OTHER4), "dns-split-horizon")
+
+
+def test_the_next_check_does_not_wait_for_the_comparison(world: World) -> None:
+    world.serve(HERE)
+    world.serve(later(0.9, HERE), OTHER4)
+    options = ("--resolver", OTHER4, "--only", "tcp", "--timeout", "1")
+    checks = {check["id"]: check for check in world.check(NAME, *options)["checks"]}
+    assert checks["dns"]["duration_ms"] >= 880
+    assert checks["tcp"]["started_ms"] - checks["dns"]["started_ms"] < 500
 
 
 # files of the machine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
@@ -13,6 +13,7 @@ from diag import registry, runner
 from diag.check import Check
 from diag.context import Context
 from diag.facts import Addresses, Fact, Route, Target
+from diag.net.doors import Kind
 from tests.conftest import make_settings
 from tests.lab import CLIENT4, ROUTER4, SERVER4, SERVER6, http_answer
 
@@ -75,6 +76,11 @@ def timings(report: Report) -> list[tuple[str, str]]:
         if check.id == "tcp"
         for one in check.timings
     ]
+
+
+def test_every_way_to_fail_has_its_verdict() -> None:
+    tcp = registry.checks().get("tcp")
+    assert set(vars(tcp)["BY_KIND"]) == set(get_args(Kind)) - {"open"}
 
 
 # on loopback
@@ -186,6 +192,7 @@ def test_a_host_that_rejects_by_its_own_firewall(lab: Lab, try_: Try) -> None:
 def test_a_closed_port_behind_a_router_is_the_hosts_own_word(lab: Lab, try_: Try) -> None:
     found = problem(lab.call("client", try_, SERVER4))
     assert (found.code, found.owner) == ("tcp-refused", "server-admin")
+    assert "as root" not in found.remedy  # it was watched: nobody else answered
 
 
 @pytest.mark.lab
@@ -207,6 +214,7 @@ def test_no_route_from_here(lab: Lab, try_: Try, kind: str) -> None:
 
 @pytest.mark.lab
 def test_nobody_has_the_address(lab: Lab, try_: Try) -> None:
+    lab.sysctl("client", "net.ipv4.neigh.eth0.retrans_time_ms=400")  # gives up after the third
     found = problem(lab.call("client", try_, "10.77.1.9"))
     assert found.code == "tcp-host-down"
     assert found.evidence["neighbour"] == "10.77.1.9"
@@ -214,7 +222,7 @@ def test_nobody_has_the_address(lab: Lab, try_: Try) -> None:
 
 @pytest.mark.lab
 def test_a_router_finds_nobody_with_the_address(lab: Lab, try_: Try) -> None:
-    lab.sysctl("router", "net.ipv4.neigh.r1.retrans_time_ms=400")  # it gives up after the third
+    lab.sysctl("router", "net.ipv4.neigh.r1.retrans_time_ms=400")  # gives up after the third
     found = problem(lab.call("client", try_, "10.77.2.9"))
     assert found.code == "tcp-host-down"
     assert f"the router {ROUTER4} found no machine" in found.message

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
 import ssl
 import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,12 +32,28 @@ from tests.certificates import (
     CLIENT,
     DAY,
     Identity,
+    Kind,
     root,
     self_signed,
     server_context,
     signed_with_sha1,
 )
-from tests.tls_server import HOST, Talk, codes, diagnose, notes, result, seen, serving, tls_site
+from tests.lab import SERVER4, http_answer
+from tests.tls_server import (
+    HOST,
+    Server,
+    Talk,
+    codes,
+    diagnose,
+    notes,
+    result,
+    seen,
+    serving,
+    tls_site,
+)
+
+if TYPE_CHECKING:
+    from tests.lab import Lab
 
 ROOT = root()
 CA = ROOT.authority("Example Corp Issuing CA 1")
@@ -143,13 +164,13 @@ def test_plain_http_needs_no_tls() -> None:
     assert seen(report)["parked"] == "socket"
 
 
-def test_no_heavy_library_while_all_is_well(ca_file: str) -> None:
+def test_certificates_are_read_without_cryptography_while_all_is_well(ca_file: str) -> None:
     with tls_site(server_context(GOOD)) as server:
         program = f"""
 import sys
 from tests.tls_server import Server, diagnose, notes
 assert notes(diagnose(Server({server.port}), ca_file={ca_file!r})) == ["tls-ok", "tls-private-ca"]
-assert not {{"cryptography", "certifi", "httpx"}} & set(sys.modules)
+assert "cryptography" not in sys.modules
 """
         subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
 
@@ -247,10 +268,9 @@ def test_insecure_goes_on_but_never_as_verified(ca_file: str) -> None:
     assert seen(careful)["wire"] is None
 
 
-def test_names_are_quoted(ca_file: str) -> None:
-    odd = "evil\x1b[31m\r\nname"
-    with tls_site(server_context(root(odd).issue(HOST))) as server:
-        report = diagnose(server, ca_file=ca_file)
+def test_names_are_quoted() -> None:
+    with tls_site(issued(HOST, by=root("evil\x1b[31m\r\nname"))) as server:
+        report = diagnose(server)
     assert codes(report) == ["tls-issuer-unknown"]
     assert "\x1b" not in str(report.to_json())
 
@@ -552,3 +572,134 @@ def test_a_port_that_does_not_shake_hands(expected: str, talk: Talk, ca_file: st
         report = diagnose(server, ca_file=ca_file, timeout=0.7)
     assert codes(report) == [expected]
     assert (seen(report)["wire"] is not None) == (expected == "tls-intermittent")
+
+
+# programs in the place of the server
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        pytest.skip(f"needs {name}")
+    return found
+
+
+@contextmanager
+def running(*argv: str | Path, port: int) -> Iterator[Server]:
+    """A server program, once it accepts connections."""
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(100):
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            assert process.poll() is None, f"{argv} ended"
+            time.sleep(0.05)
+        yield Server(port)
+    finally:
+        process.terminate()
+        process.wait(5)
+
+
+@pytest.fixture
+def port() -> int:
+    """A loopback port that is free."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+CLIENTS = "ssl_client_certificate root.pem; ssl_verify_client"
+
+
+@contextmanager
+def nginx(directory: Path, port: int, *servers: str) -> Iterator[Server]:
+    """nginx with these server blocks, for TLS on the port."""
+    (directory / "good.pem").write_bytes(GOOD.chain())
+    (directory / "other.pem").write_bytes(CA.issue("www.example.net").chain())
+    (directory / "key.pem").write_bytes(GOOD.key_pem)
+    (directory / "root.pem").write_bytes(ROOT.pem)
+    blocks = "".join(
+        f"server {{ listen 127.0.0.1:{port} ssl; ssl_certificate_key key.pem; {server} }}\n"
+        for server in servers
+    )
+    (directory / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {directory}/pid; error_log {directory}/log;"
+        f"events {{}} http {{ access_log off;\n{blocks} }}"
+    )
+    arguments = ("-p", directory, "-c", directory / "nginx.conf", "-e", directory / "log")
+    with running(program("nginx"), *arguments, port=port) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("expected", "servers"),
+    [
+        ([], [f"server_name {HOST}; ssl_certificate good.pem;"]),
+        (["tls-sni-rejected"], ["ssl_reject_handshake on;"]),
+        (
+            ["tls-default-vhost-cert"],
+            [
+                "ssl_certificate other.pem; return 200 welcome;",
+                "server_name other.example.com; ssl_certificate good.pem;",
+            ],
+        ),
+        (["tls-client-cert-required"], [f"ssl_certificate good.pem; {CLIENTS} on;"]),
+        ([], [f"ssl_certificate good.pem; {CLIENTS} optional;"]),
+    ],
+    ids=["good", "rejects", "default", "mutual", "optional"],
+)
+def test_nginx(
+    expected: list[str], servers: list[str], port: int, ca_file: str, tmp_path: Path
+) -> None:
+    with nginx(tmp_path, port, *servers) as server:
+        report = diagnose(server, ca_file=ca_file)
+    assert codes(report) == expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "kind", "options"),
+    [
+        ("tls-version-too-old", "ec", "-tls1 -cipher ALL:@SECLEVEL=0"),
+        ("tls-version-too-old", "ec", "-tls1_1 -cipher ALL:@SECLEVEL=0"),
+        ("tls-no-common-cipher", "rsa", "-tls1_2 -cipher AES128-SHA"),
+        ("tls-default-vhost-cert", "ec", f"-tls1_2 -servername {HOST}.au -cert2 C -key2 K"),
+    ],
+)
+def test_openssl(
+    expected: str, kind: Kind, options: str, port: int, ca_file: str, tmp_path: Path
+) -> None:
+    warned = "vhost" in expected
+    served = CA.issue("www.example.net" if warned else HOST, kind=kind)
+    files = {"C": tmp_path / "cert.pem", "K": tmp_path / "key.pem"}
+    files["C"].write_bytes(served.chain())
+    files["K"].write_bytes(served.key_pem)
+    words = f"-accept 127.0.0.1:{port} -cert C -cert_chain C -key K -www {options}".split()
+    arguments = [files.get(word, word) for word in words]
+    with running(program("openssl"), "s_server", *arguments, port=port) as server:
+        report = diagnose(server, ca_file=ca_file)
+    assert codes(report) == [expected]
+    if warned:
+        assert "warns" in evidence(report)["sign"]
+
+
+# packets that get lost
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    ("expected", "rule"),
+    [
+        ("tcp-pmtu-blackhole", "tcp sport 443 ip length > 600 drop"),
+        ("tls-handshake-timeout", "tcp dport 443 ip length > 200 drop"),
+    ],
+)
+def test_lost_packets(expected: str, rule: str, lab: Lab, ca_file: str) -> None:
+    lab.serve("server", 443, http_answer(200, "hello"), tls=GOOD_CONTEXT)
+    lab.rules("router", "forward", rule)
+    report = lab.call(
+        "client", diagnose, Server(443), address=SERVER4, ca_file=ca_file, timeout=1.0
+    )
+    assert codes(report) == [expected]
+    assert report.problems[0].owner == "network-admin"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -231,6 +232,11 @@ def test_a_text_that_can_be_no_name_does_not_exist() -> None:
     assert dns.lookup("a" * 64 + ".test").error == "EAI_NONAME"
     if sys.platform == "linux":
         assert dns.resolves("a" * 64 + ".test", 5.0) == ()
+
+
+def test_dnspython_is_not_imported_before_somebody_asks() -> None:
+    code = "import sys, diag.net.dns; sys.exit('dns' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # names and addresses

@@ -11,12 +11,25 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from diag.net import proxyenv
-from diag.net.proxyenv import CURL, CURL_8_9, CURL_8_18, HTTPX, OWN, REQUESTS, URLLIB, Dialect
+from diag.net.proxyenv import (
+    CURL,
+    CURL_8_9,
+    CURL_8_18,
+    HOPEFUL,
+    HTTPX,
+    OWN,
+    REQUESTS,
+    URLLIB,
+    Dialect,
+)
+from diag.secret import Secret
 
 PROXY = "http://127.0.0.1:9"
-NAME, SUB, IP4, IP6 = "bb.example.com", "a.bb.example.com", "10.1.2.3", "fd00::7"
+NAME, SUB, IP4, IP6 = HOSTS = "bb.example.com", "a.bb.example.com", "10.1.2.3", "fd00::7"
 
 # One case: a URL and a NO_PROXY list. Whether it bypasses is for the clients to say.
 LISTS = [
@@ -140,9 +153,9 @@ def test_urllib_decides_as_the_data_says(setenv: Callable[[Mapping[str, str]], N
     def oracle(url: str, environ: Mapping[str, str]) -> bool | None:
         setenv(environ)
         split = urlsplit(url)
-        proxies = urllib.request.getproxies_environment()
+        proxies: dict[str, str] = urllib.request.getproxies_environment()
         bypassed = urllib.request.proxy_bypass_environment(split.netloc, proxies)  # type: ignore[attr-defined]
-        return split.scheme in proxies and not bypassed
+        return split.scheme in proxies and not bool(bypassed)
 
     assert disagreements(URLLIB, oracle) == []
 
@@ -153,7 +166,8 @@ def test_requests_decides_as_the_data_says(setenv: Callable[[Mapping[str, str]],
     def oracle(url: str, environ: Mapping[str, str]) -> bool | None:
         setenv(environ)
         proxies = requests.utils.get_environ_proxies(url)
-        return requests.utils.select_proxy(url, proxies) is not None
+        selected: str | None = requests.utils.select_proxy(url, proxies)
+        return selected is not None
 
     assert disagreements(REQUESTS, oracle) == []
 
@@ -186,11 +200,13 @@ public class Ask {
 JAVA_CASES: list[tuple[dict[str, str], tuple[str, ...]]] = [
     (
         {
-            "JAVA_TOOL_OPTIONS": "-Dhttps.proxyHost=p -Dhttps.proxyPort=3128 -Dhttp.nonProxyHosts=*.a.com"
-            "|b.*|*x*|[fd00::7]|10.*"
+            "JAVA_TOOL_OPTIONS": "-Dhttps.proxyHost=p -Dhttps.proxyPort=3128 "
+            "-Dhttp.nonProxyHosts=*.a.com|b.*|*x*|[fd00::7]|10.*"
         },
-        ("https://y.a.com/", "https://a.com/", "https://b.c/", "https://qxq/", "http://q/")
-        + (f"https://[{IP6}]/", "https://[fd00::8]/", f"https://{IP4}/", "https://127.0.0.1/"),
+        (
+            *("https://y.a.com/", "https://a.com/", "https://b.c/", "https://qxq/", "http://q/"),
+            *(f"https://[{IP6}]/", "https://[fd00::8]/", f"https://{IP4}/", "https://127.0.0.1/"),
+        ),
     ),
     (
         {"JAVA_TOOL_OPTIONS": "-Dhttp.proxyHost=p", "_JAVA_OPTIONS": "-Dhttp.proxyHost=q"},
@@ -230,3 +246,130 @@ def as_url(line: str) -> str | None:
     """`HTTP @ p/<unresolved>:3128` of Java as a proxy URL; None for DIRECT."""
     seen = re.fullmatch(r"(HTTP|SOCKS) @ ([^/]+)/?\S*:(\d+)", line)
     return seen and f"{'http' if seen[1] == 'HTTP' else 'socks5'}://{seen[2]}:{seen[3]}"
+
+
+# bbdiag itself
+
+WAYS: list[tuple[str, dict[str, str], str]] = [
+    ("https://bb.example.com/", {}, "directly (no proxy variable applies)"),
+    ("https://bb.example.com/", {"http_proxy": "a:1"}, "directly (no proxy variable applies)"),
+    ("https://bb.example.com/", {"HTTPS_PROXY": "a:1"}, "http://a:1 ($HTTPS_PROXY)"),
+    (
+        "https://bb.example.com/",
+        {"HTTPS_PROXY": "a:1", "https_proxy": "b"},
+        "http://b:1080 ($https_proxy)",
+    ),
+    (
+        "https://bb.example.com/",
+        {"HTTPS_PROXY": "a:1", "https_proxy": ""},
+        "http://a:1 ($HTTPS_PROXY)",
+    ),
+    ("https://bb.example.com/", {"ALL_PROXY": "socks5h://u:p@a"}, "socks5h://a:1080 ($ALL_PROXY)"),
+    ("http://bb.example.com/", {"HTTP_PROXY": "https://a"}, "https://a:443 ($HTTP_PROXY)"),
+    (
+        "https://bb.example.com/",
+        {"https_proxy": "a:1", "NO_PROXY": "x .example.com"},
+        "directly ('.example.com' in $NO_PROXY)",
+    ),
+    (
+        "https://10.1.2.3/",
+        {"https_proxy": "a:1", "NO_PROXY": "10.0.0.0/8"},
+        "directly ('10.0.0.0/8' in $NO_PROXY)",
+    ),
+    (
+        "https://[fd00::7]/",
+        {"https_proxy": "a:1", "NO_PROXY": "fd00::/8"},
+        "directly ('fd00::/8' in $NO_PROXY)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("url", "environ", "way"), WAYS)
+def test_what_bbdiag_decides(url: str, environ: dict[str, str], way: str) -> None:
+    assert str(OWN.decide(*parts(url), environ)) == way
+
+
+@pytest.mark.parametrize(
+    "entry", ["*.example.com", "https://bb.example.com", "bb.example.com:8443", "x,*"]
+)
+def test_an_entry_that_only_others_understand_is_recognised(entry: str) -> None:
+    environ = {"https_proxy": "a:1", "no_proxy": entry}
+    assert OWN.decide("https", NAME, 8443, environ).proxy == "a:1"
+    assert HOPEFUL.decide("https", NAME, 8443, environ).bypass == "$no_proxy"
+
+
+@pytest.mark.parametrize(
+    ("environ", "differ"),
+    [
+        ({"HTTPS_PROXY": "http://a:1", "https_proxy": "a:1"}, False),
+        ({"HTTPS_PROXY": "http://a:1", "https_proxy": "http://a:2"}, True),
+        ({"HTTPS_PROXY": "http://u:x@a:1", "https_proxy": "http://u:y@a:1"}, True),
+        ({"HTTPS_PROXY": "http://a:1", "http_proxy": "http://b:1"}, False),
+        ({"https_proxy": "a:1", "no_proxy": NAME, "NO_PROXY": "other"}, True),
+        ({"https_proxy": "a:1", "no_proxy": NAME, "NO_PROXY": ".example.com"}, False),
+        ({"no_proxy": NAME, "NO_PROXY": "other"}, False),
+    ],
+)
+def test_variables_contradict_only_where_it_matters(environ: dict[str, str], differ: bool) -> None:
+    assert (proxyenv.conflict("https", NAME, None, environ) is not None) is differ
+
+
+def test_a_missing_port_means_something_else_to_everybody() -> None:
+    environ = {"https_proxy": "http://proxy", "JAVA_TOOL_OPTIONS": "-Dhttps.proxyHost=proxy"}
+    own = OWN.decide("https", NAME, None, environ)
+    assert proxyenv.others(own, "https", NAME, None, environ) == {
+        "http://proxy:443 ($https_proxy)": ["Python urllib"],
+        "http://proxy:80 ($https_proxy)": ["Python requests, pip", "Python httpx"],
+        "http://proxy:443 (-Dhttps.proxyHost in $JAVA_TOOL_OPTIONS)": ["Java"],
+    }
+
+
+def test_versions_of_curl_that_agree_are_one_client() -> None:
+    environ = {"HTTP_PROXY": "http://a:1"}
+    own = OWN.decide("http", NAME, None, environ)
+    found = proxyenv.others(own, "http", NAME, None, environ)
+    assert found["directly (no proxy variable applies)"] == ["curl, git"]
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "user", "password"),
+    [
+        ("proxy", "http://proxy:1080", None, None),
+        ("proxy.example.com:3128/", "http://proxy.example.com:3128", None, None),
+        ("HTTPS://Proxy", "https://proxy:443", None, None),
+        ("socks://proxy", "socks4://proxy:1080", None, None),
+        ("http://[fd00::1]:3128", "http://[fd00::1]:3128", None, None),
+        ("http://me@proxy:1", "http://proxy:1", "me", None),
+        ("http://d%5Cme:a%40b%3A%2F@proxy:1", "http://proxy:1", "d\\me", "a@b:/"),
+        ("http://pröxy:1", "http://xn--prxy-6qa:1", None, None),
+    ],
+)
+def test_a_proxy_url_is_read_as_curl_does(
+    text: str, url: str, user: str | None, password: str | None
+) -> None:
+    proxy = proxyenv.parse(text)
+    assert (proxy.url, proxy.user) == (url, user)
+    assert proxy.password == (None if password is None else Secret(password))
+    assert proxyenv.shown(text) == url
+    if password:
+        assert password not in repr(proxy)
+
+
+@given(
+    text=st.text(alphabet=" ,.*:/[]@0123456789abcdef-", max_size=30), host=st.sampled_from(HOSTS)
+)
+def test_no_list_makes_a_dialect_stumble(text: str, host: str) -> None:
+    environ = {"https_proxy": PROXY, "no_proxy": text}
+    for dialect in (*proxyenv.DIALECTS, OWN, HOPEFUL):
+        choice = dialect.decide("https", host, 8443, environ)
+        assert choice.error or (choice.proxy is None) == (choice.entry is not None)
+
+
+@given(text=st.text(max_size=30))
+def test_any_text_is_a_proxy_url_or_is_refused(text: str) -> None:
+    try:
+        proxy = proxyenv.parse(text)
+    except proxyenv.BadProxyUrlError:
+        return
+    assert 0 < proxy.port < 65536
+    assert proxyenv.parse(proxy.url).url == proxy.url

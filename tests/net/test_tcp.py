@@ -116,6 +116,21 @@ def test_a_refusal_is_told_at_once_with_its_errno(closed_port: int) -> None:
     assert answer.evidence()["result"] == "refused"
 
 
+def test_a_reset_during_connect_is_no_refusal() -> None:
+    """The accept queue does the accepting; the reset is already there when anyone looks."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for _ in range(20):
+            answers = doors.knock([Door("127.0.0.1", server.getsockname()[1])], timeout=2)
+            accepting = threading.Thread(target=lambda: tcp.abort(server.accept()[0]))
+            accepting.start()
+            [answer] = answers
+            accepting.join()
+            assert answer.kind in {"open", "reset"}
+            assert (answer.kind == "open") is (answer.sock is not None)
+            if answer.sock is not None:
+                answer.sock.close()
+
+
 def test_a_generator_that_is_given_up_leaves_no_connection_open(serve: Serve) -> None:
     ends: list[bytes] = []
     port = serve(lambda sock: ends.append(sock.recv(1)))
@@ -420,15 +435,23 @@ def test_first_bytes_are_left_to_be_read(serve: Serve) -> None:
         assert sock.recv(3) == b"220"
 
 
+def _later(end: Callable[[socket.socket], object]) -> Callable[[socket.socket], object]:
+    """A moment after accepting: an immediate reset may end connect() itself."""
+
+    def talk(sock: socket.socket) -> None:
+        time.sleep(0.05)
+        end(sock)
+
+    return talk
+
+
 def test_first_bytes_of_who_says_nothing_or_hangs_up(serve: Serve) -> None:
     with tcp.connect("127.0.0.1", serve(lambda sock: sock.recv(1)), 2) as sock:
         assert tcp.first_bytes(sock, 0.05) is None
     with tcp.connect("127.0.0.1", serve(lambda _: None), 2) as sock:
         assert tcp.first_bytes(sock, 1) == b""
-    with (
-        tcp.connect("127.0.0.1", serve(reset), 2) as sock,
-        pytest.raises(ConnectionResetError),
-    ):
+    soon = serve(_later(reset))
+    with tcp.connect("127.0.0.1", soon, 2) as sock, pytest.raises(ConnectionResetError):
         tcp.first_bytes(sock, 1)
 
 
@@ -456,6 +479,7 @@ def _http_only(sock: socket.socket) -> None:
         (_alert, "tls", False),
         (lambda _: None, "closed", True),
         (reset, "reset", True),
+        (_later(reset), "reset", True),
         (_after_request(lambda _: None), "closed", False),
         (_after_request(reset), "reset", False),
         (lambda _: time.sleep(1.7), "silent", False),
@@ -468,6 +492,7 @@ def _http_only(sock: socket.socket) -> None:
         "tls",
         "closes",
         "resets",
+        "resets-soon",
         "closes-later",
         "resets-later",
         "silent",

@@ -1,0 +1,312 @@
+"""Check `repos`: the listing through all its pages, and what is looked for in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from diag.model import Status
+from diag.simulator import Recorded
+from diag.simulator.data import REPOSITORIES, Repository
+from diag.simulator.scenario import Answer, Setup
+from diag.simulator.server import Request, Response
+
+from .conftest import Meet, Met
+
+MANY = 300  # repositories before those of MOB
+
+
+def listings(met: Met) -> list[Recorded]:
+    """The pages of the plain listing that were asked for."""
+    return [
+        request
+        for request in met.requests
+        if request.path.endswith("/rest/api/1.0/repos") and "permission" not in request.query
+    ]
+
+
+def only(**changes: bool) -> Callable[[Setup], None]:
+    """Every repository is like this."""
+
+    def change(setup: Setup) -> None:
+        setup.instance.repositories = [replace(one, **changes) for one in REPOSITORIES]
+
+    return change
+
+
+def through(gateway: Callable[[Request, Answer], Response]) -> Callable[[Setup], None]:
+    def change(setup: Setup) -> None:
+        setup.gateway = gateway
+
+    return change
+
+
+def test_the_target_on_a_later_page_is_found(meet: Meet) -> None:
+    met = meet(repositories=MANY, page_limit=120)
+    assert met.problems == []
+    queries = [request.query for request in listings(met)]
+    # The server gives less than it is asked for, and leaves gaps: it says where to go on.
+    assert [query.split("&")[1] for query in queries] == ["limit=100", "limit=1000", "limit=1000"]
+    starts = [int(query.split("&")[0].removeprefix("start=")) for query in queries]
+    assert starts[0] == 0
+    assert starts[2] - starts[1] >= 120
+    assert "(pages: 3)" in met.check("repos").findings[0].message
+
+
+def test_reading_stops_where_the_wanted_one_is_found(meet: Meet) -> None:
+    met = meet(repositories=MANY, page_limit=50, options={"repo": "LIB/networking"})
+    assert len(listings(met)) == 1
+
+
+def test_all_pages_are_read_on_request(meet: Meet) -> None:
+    options = {"repo": "LIB/networking", "all_pages": True}
+    met = meet(repositories=MANY, page_limit=100, options=options)
+    assert len(listings(met)) == 4
+    (finding,) = met.check("repos").findings
+    assert finding.evidence["complete"] is True
+    assert finding.evidence["seen"] == MANY + 6
+    assert len(met.requests) <= 14
+
+
+def test_one_page_is_enough_where_nothing_is_wanted(meet: Meet) -> None:
+    met = meet(repositories=MANY, options={"repo": None})
+    assert met.problems == []
+    assert len(listings(met)) == 1
+    assert len(met.requests) <= 12
+
+
+def test_any_repository_of_the_wanted_project_will_do(meet: Meet) -> None:
+    url = "https://bitbucket.example.com/projects/MOB"
+    met = meet(options={"repo": None, "url": url})
+    assert met.problems == ["input-url-has-page-path"]
+    assert "MOB/app is there" in met.check("repos").findings[0].message
+
+
+@pytest.mark.parametrize("wanted", ["mob/App", "~ci-bot_example.com/dotfiles"])
+def test_keys_are_compared_as_bitbucket_does(meet: Meet, wanted: str) -> None:
+    met = meet(options={"repo": wanted})
+    assert met.problems == []
+
+
+def test_below_a_context_path(meet: Meet) -> None:
+    assert meet(context_path="/bitbucket").problems == []
+
+
+@pytest.mark.parametrize("credential", ["project-token", "repository-token"])
+def test_a_token_of_a_project_sees_its_repositories(meet: Meet, credential: str) -> None:
+    assert meet(credential=credential).problems == []
+
+
+def test_a_hidden_repository_is_no_missing_one(meet: Meet) -> None:
+    met = meet(options={"repo": "FIN/ledger"})
+    assert met.problems == ["perm-repo-not-visible"]
+    problem = met.report.problems[0]
+    assert "it exists" in problem.message
+    assert problem.owner == "project-admin"
+    assert met.credentialed[-1].status == 401
+    assert met.check("permission").status is Status.SKIP
+
+
+def test_a_repository_that_is_not_there(meet: Meet) -> None:
+    met = meet(options={"repo": "MOB/ap"})
+    assert met.problems == ["perm-repo-not-visible"]
+    assert "no such repository" in met.report.problems[0].message
+    assert "most similar one is app" in met.report.problems[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("wanted", "hint"),
+    [
+        ("MBO/app", "the most similar one is MOB"),
+        ("ci-bot_example.com/dotfiles", "the most similar one is ~CI-BOT_EXAMPLE.COM"),
+        ("QQQ/app", "none is similar"),
+    ],
+)
+def test_a_project_that_is_not_there(meet: Meet, wanted: str, hint: str) -> None:
+    met = meet(options={"repo": wanted})
+    assert met.problems == ["perm-project-not-found"]
+    assert hint in met.report.problems[0].remedy
+
+
+def test_a_wanted_project_that_is_not_there(meet: Meet) -> None:
+    url = "https://bitbucket.example.com/projects/MBO"
+    met = meet(options={"repo": None, "url": url})
+    assert met.problems[0] == "perm-project-not-found"
+
+
+def test_a_wanted_project_without_any_repository_to_see(meet: Meet) -> None:
+    def change(setup: Setup) -> None:
+        kept = [one for one in REPOSITORIES if one.project != "MOB"]
+        setup.instance.repositories = [*kept, replace(REPOSITORIES[5], archived=True)]
+
+    url = "https://bitbucket.example.com/projects/MOB"
+    met = meet(change, options={"repo": None, "url": url})
+    assert met.problems[0] == "perm-no-repositories"
+    assert "project MOB" in met.report.problems[0].message
+
+
+def test_an_archived_repository_is_not_listed_but_there(meet: Meet) -> None:
+    met = meet(options={"repo": "MOB/legacy"})
+    assert met.problems == ["perm-repo-archived"]
+    assert met.codes("repos") == ["repos-not-listed"]
+    assert met.report.verdict is Status.WARN
+
+
+def test_a_moved_repository_is_followed(meet: Meet) -> None:
+    def move(request: Request, forward: Answer) -> Response:
+        before, after = "/projects/MOB/repos/apps", "/projects/MOB/repos/app"
+        if request.path.endswith(before):
+            location = f"https://bitbucket.example.com/rest/api/latest{after}"
+            return Response(307, [("Location", location), ("X-AREQUESTID", "@1VT0CNLx1x1x0")])
+        return forward(request)
+
+    met = meet(through(move), options={"repo": "MOB/apps"})
+    assert met.problems == []
+    assert met.codes("repos") == ["repos-moved"]
+    assert "MOB/app now" in met.check("repos").findings[0].message
+    assert met.codes("git")[0] == "git-ok"
+    assert met.codes("permission") == ["permission-ok"]
+
+
+def test_an_empty_listing_is_no_bad_secret(meet: Meet) -> None:
+    def change(setup: Setup) -> None:
+        setup.instance.repositories = [one for one in REPOSITORIES if not one.public]
+
+    met = meet(change, credential="outsider-token", options={"repo": None})
+    assert met.problems == ["perm-no-repositories"]
+    assert met.check("auth").status is Status.OK
+    wanted = meet(change, credential="outsider-token")
+    assert wanted.problems == ["perm-no-repositories"]
+    typo = meet(change, credential="outsider-token", options={"repo": "MBO/app"})
+    assert typo.problems == ["perm-project-not-found"]
+
+
+def test_who_sees_only_what_everybody_sees(meet: Meet) -> None:
+    met = meet(credential="outsider-token", options={"repo": None})
+    assert met.problems == ["perm-public-only"]
+    wanted = meet(credential="outsider-token")
+    assert wanted.problems == ["perm-public-only"]
+    public = meet(credential="outsider-token", options={"repo": "OPEN/docs", "stage": "steady"})
+    assert public.problems == []  # the wanted one is among what everybody sees
+
+
+def test_public_repositories_are_no_fault_of_who_has_a_right_to_them(meet: Meet) -> None:
+    assert meet(only(public=True), options={"repo": None}).problems == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "problems", "codes"),
+    [
+        (None, [], ["repos-ok"]),
+        ("OPEN/docs", [], ["repos-ok"]),
+        ("MOB/app", [], ["repos-needs-token"]),
+        ("MBO/app", ["perm-project-not-found"], ["perm-project-not-found"]),
+    ],
+)
+def test_older_versions_list_what_is_public_anonymously(
+    meet: Meet, wanted: str | None, problems: list[str], codes: list[str]
+) -> None:
+    met = meet(credential="anonymous", version="8.19.3", options={"repo": wanted})
+    assert [code for code in met.problems if code != "version-end-of-life"] == problems
+    assert met.codes("repos") == codes
+
+
+def test_nothing_public_is_no_fault_of_an_anonymous_run(meet: Meet) -> None:
+    met = meet(only(public=False), credential="anonymous", version="8.19.3", options={"repo": None})
+    assert met.codes("repos") == ["repos-none-public"]
+    assert met.report.exit_status() == 0
+
+
+def inject(request: Request, forward: Answer) -> Response:
+    """A proxy that puts a page of its own in the place of the second one."""
+    start = dict(request.parameters).get("start", "0")
+    if start == "0":
+        return forward(request)
+    page = b"<html><title>Session expired</title></html>"
+    return Response(200, [("Content-Type", "text/html")], page)
+
+
+def test_a_page_in_the_middle_that_is_no_json_is_named(meet: Meet) -> None:
+    met = meet(through(inject), repositories=MANY, page_limit=100)
+    assert met.problems == ["http-invalid-json"]
+    evidence = met.report.problems[0].evidence
+    assert f"start={evidence['start']}&" in str(evidence["request"])
+    assert (evidence["seen"], evidence["said"]) == (100, "Session expired")
+    # Links were seen before, and they are judged.
+    assert met.codes("base-url") == ["base-url-ok"]
+    assert met.check("permission").status is Status.SKIP
+
+
+def test_what_was_found_before_a_broken_page_is_used(meet: Meet) -> None:
+    options = {"all_pages": True, "repo": "LIB/networking", "stage": "steady"}
+    met = meet(
+        through(inject),
+        credential="read-token",
+        repositories=MANY,
+        page_limit=100,
+        options=options,
+    )
+    assert met.problems == ["http-invalid-json"]
+    assert met.codes("permission") == ["permission-ok"]
+
+
+def rewrite(edit: Callable[[dict[str, object]], None]) -> Callable[[Setup], None]:
+    """Change the JSON of the plain listing."""
+
+    def gateway(request: Request, forward: Answer) -> Response:
+        response = forward(request)
+        if request.path.endswith("/repos") and "permission" not in request.query:
+            body = json.loads(response.body)
+            edit(body)
+            response.body = json.dumps(body).encode()
+        return response
+
+    return through(gateway)
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda body: body.update(isLastPage=False, nextPageStart=0), "points back"),
+        (lambda body: body.pop("values"), "not a page of repositories"),
+        (lambda body: body.update(values=[{"slug": "x"}]), "not a page of repositories"),
+    ],
+)
+def test_json_that_is_no_page_is_no_proof_of_anything(
+    meet: Meet, edit: Callable[[dict[str, object]], None], said: str
+) -> None:
+    met = meet(rewrite(edit), options={"repo": "MOB/nothing"})
+    assert met.problems == ["repos-unclear"]
+    assert said in met.report.problems[0].message
+    assert met.report.exit_status() == 4
+
+
+def test_a_listing_without_end_leaves_time_for_the_rest(meet: Meet) -> None:
+    """Every page is followed by another: the wanted repository is asked for directly in the end."""
+
+    def endless(request: Request, forward: Answer) -> Response:
+        if not request.path.endswith("/repos") or "permission" in request.query:
+            return forward(request)
+        start = int(dict(request.parameters)["start"])
+        other = {"slug": f"r{start}", "project": {"key": "LIB"}, "public": False}
+        body = {"values": [other], "isLastPage": False, "nextPageStart": start + 1}
+        return Response(200, [("Content-Type", "application/json")], json.dumps(body).encode())
+
+    met = meet(through(endless), options={"deadline": 3.0})
+    assert met.problems == []
+    assert met.codes("repos") == ["repos-not-listed"]
+    assert met.codes("permission") == ["permission-ok"]
+    assert met.report.run.duration_ms < 3000
+
+
+def test_a_personal_repository_with_an_odd_name(meet: Meet) -> None:
+    def change(setup: Setup) -> None:
+        extra = Repository("~CI-BOT_EXAMPLE.COM", "x.y-z", 99, "X Y & Z: a+b")
+        setup.instance.repositories = [*REPOSITORIES, extra]
+
+    met = meet(change, options={"repo": "~ci-bot_example.com/x.y-z"})
+    assert met.problems == []
+    assert met.codes("permission") == ["permission-ok"]
