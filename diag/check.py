@@ -29,7 +29,6 @@ class Check:
     requires: ClassVar[tuple[type[Fact], ...]] = ()  # without one of these the check is skipped
     after: ClassVar[tuple[type[Fact], ...]] = ()  # used where there; waited for, not required
     provides: ClassVar[tuple[type[Fact], ...]] = ()
-    opt_in: ClassVar[str | None] = None  # the option that must be given for this check to run
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         """Diagnose. An exception here is bbdiag's own fault and is reported as such."""

@@ -28,11 +28,8 @@ def make(
     *,
     only: Iterable[str] = (),
     skip: Iterable[str] = (),
-    opted_in: Iterable[str] = (),
 ) -> Plan:
     """Choose checks; what a chosen check needs is added.
-
-    `opted_in` names the options that were given, for checks that run only when asked for.
 
     Raises:
         ValueError: an id that no check has, or checks that wait for one another.
@@ -48,9 +45,8 @@ def make(
         list(TopologicalSorter(needs).static_order())
     except CycleError as error:
         raise ValueError(f"checks wait for one another: {' -> '.join(error.args[1])}") from None
-    wanted = _closure(set(only), needs) if (only := set(only)) else set(by_id)
-    wanted -= {c.id for c in checks if c.opt_in and c.opt_in not in set(opted_in) | only}
-    dropped = set(skip)
+    asked, dropped = set(only), set(skip)
+    wanted = _closure(asked, needs) if asked else set(by_id)
     return Plan(
         tuple(check for check in checks if check.id in wanted - dropped),
         tuple(check for check in checks if check.id in wanted & dropped),

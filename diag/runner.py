@@ -316,6 +316,5 @@ def execute(
     """
     from diag import plan
 
-    options = ["webhook-test"] if settings.webhook_test else []
-    made = plan.make(checks, only=settings.only, skip=settings.skip, opted_in=options)
+    made = plan.make(checks, only=settings.only, skip=settings.skip)
     return Runner(settings, made, scrubber, progress).execute()

@@ -63,6 +63,5 @@ class Settings:
     repeat: int = 1
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
-    webhook_test: str | None = None
     label: str | None = None
     environ: Mapping[str, str] = field(default_factory=dict)  # where proxy variables are read

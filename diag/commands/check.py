@@ -147,11 +147,6 @@ def _spread(args: list[str]) -> list[str]:
 @option("--only", type=Commas(), multiple=True, metavar="ID…", help="Run these checks only.")
 @option("--skip", type=Commas(), multiple=True, metavar="ID…", help="Leave these checks out.")
 @option(
-    "--webhook-test",
-    metavar="URL",
-    help="Let the server itself call this URL: the one request that has an outside effect.",
-)
-@option(
     "--wait",
     type=Seconds(0),
     default=0.0,
@@ -187,12 +182,7 @@ def diagnose(options: dict[str, Any]) -> Any:
     for broken in known.broken:
         click.echo(f"warning: plug-in {broken.name} is left out: {broken.error}", err=True)
     try:
-        chosen = plan.make(
-            known.checks,
-            only=settings.only,
-            skip=settings.skip,
-            opted_in=["webhook-test"] if settings.webhook_test else [],
-        )
+        chosen = plan.make(known.checks, only=settings.only, skip=settings.skip)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     end = time.monotonic() + options["wait"]
@@ -252,7 +242,6 @@ def settings_from(options: dict[str, Any]) -> Any:
         repeat=options["repeat"],
         only=tuple(name for names in options["only"] for name in names),
         skip=tuple(name for names in options["skip"] for name in names),
-        webhook_test=options["webhook_test"],
         label=options["label"],
         environ=dict(os.environ),
     )

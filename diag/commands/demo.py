@@ -83,7 +83,7 @@ def settings_from(scenario: Any) -> Any:
 
     token = scenario.token
     given = GivenSecret(
-        Secret(token) if token else None, "the demo's token", announced=token is not None
+        Secret(token) if token else None, "the demo", announced=token is not None
     )
     rules = tuple(ConnectToType().convert(rule, None, None) for rule in scenario.connect_to)
     options = dict(scenario.options)

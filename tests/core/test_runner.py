@@ -195,7 +195,6 @@ def test_a_crash_is_the_checks_own_error_and_the_rest_is_reported() -> None:
 
         def run(self, ctx: Context) -> Iterator[Finding | Fact]:
             raise RuntimeError("the secret is hunter2hunter2")
-            yield
 
     given = GivenSecret(Secret("hunter2hunter2"), "test", announced=True)
     report = execute(Broken, Well, Kettle, given=given)
