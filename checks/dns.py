@@ -212,6 +212,7 @@ class Dns(Check):
         "says.",
         owner="you",
         reproduce=("grep -n {name} /etc/hosts", _DIG),
+        explains=_NO_WAY,
     )
     SLOW = warn(
         "dns-slow",

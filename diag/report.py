@@ -6,7 +6,7 @@ The report owns status, order, counts and exit status; a renderer only shows the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from diag.model import Finding, Json, Status
@@ -339,43 +339,60 @@ def conclude(outcomes: Sequence[Outcome]) -> tuple[tuple[Problem, ...], tuple[Ch
 
     A finding that another finding's verdict `explains` is a mere consequence: it leaves the
     problems, and a check that is left with nothing else counts as skipped because of the cause.
+    The cause weighs as much as the worst of its consequences.
     """
-    explained: dict[str, Because] = {}
+    causes = _causes(outcomes)
+    weight: dict[str, Status] = {}
     for outcome in outcomes:
-        for finding, _, _ in outcome.findings:
-            for code in finding.verdict.explains:
-                explained.setdefault(code, Because(outcome.id, finding.code))
+        for finding, result, _ in outcome.findings:
+            if (cause := causes.get(finding.code)) and result.status in _PROBLEMS:
+                known = weight.get(cause.code, Status.OK)
+                weight[cause.code] = max(known, result.status, key=lambda s: s.severity)
     problems: list[Problem] = []
     checks: list[CheckResult] = []
     for outcome in outcomes:
-        because = outcome.because
-        if because is not None:
-            because = explained.get(because.code, because)
+        because = outcome.because and causes.get(outcome.because.code, outcome.because)
         results: list[FindingResult] = []
         for finding, result, problem in outcome.findings:
-            cause = explained.get(finding.code)
-            if cause is None or result.status not in _PROBLEMS:
-                results.append(result)
-                if result.status in _PROBLEMS:
-                    problems.append(problem)
-                continue
-            because = because or cause
-            results.append(FindingResult(result.code, Status.SKIP, result.message, result.evidence))
-        status = _status(results, because)
+            status = result.status
+            if status in _PROBLEMS and (cause := causes.get(finding.code)):
+                because, status = because or cause, Status.SKIP
+            elif status in _PROBLEMS:
+                status = max(status, weight.get(finding.code, status), key=lambda s: s.severity)
+                problems.append(replace(problem, status=status))
+            results.append(replace(result, status=status))
+        settled = _status(results, because)
         checks.append(
             CheckResult(
                 outcome.id,
                 outcome.title,
-                status,
+                settled,
                 outcome.started_ms,
                 outcome.duration_ms,
-                because if status is Status.SKIP else None,
+                because if settled is Status.SKIP else None,
                 tuple(results),
                 tuple(outcome.timings),
             )
         )
     problems.sort(key=lambda problem: _PROBLEMS.index(problem.status))
     return tuple(problems), tuple(checks)
+
+
+def _causes(outcomes: Sequence[Outcome]) -> dict[str, Because]:
+    """For each code that was found and is explained by another that was found: its first cause."""
+    direct: dict[str, Because] = {}
+
+    def first(code: str) -> Because | None:
+        cause = direct.get(code)
+        return cause and (first(cause.code) or cause)
+
+    for outcome in outcomes:
+        for finding, _, _ in outcome.findings:
+            for code in finding.verdict.explains:
+                root = first(finding.code)
+                if code not in (finding.code, root and root.code):  # never in a circle
+                    direct.setdefault(code, Because(outcome.id, finding.code))
+    return {code: cause for code in direct if (cause := first(code)) is not None}
 
 
 def _status(results: Sequence[FindingResult], because: Because | None) -> Status:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from diag.settings import ConnectTo
 
@@ -64,16 +64,22 @@ class Dialer:
     def prepare(self, scheme: str, host: str, port: int) -> None:
         """Before a request to scheme://host:port: settle which way it goes."""
         place = (host, port)
-        if self._router is None or place in self._routed:
-            return
-        self._routed.add(place)
-        if place in self._tunnels or place in self._forwarders:
-            return
-        way = self._router(scheme, host, port)
-        if isinstance(way, Forwarder):
-            self._forwarders[place] = way
-        elif way is not None:
-            self._tunnels[place] = way
+        with self._lock:
+            if self._router is None or place in self._routed:
+                return
+            self._routed.add(place)
+            if place in self._tunnels or place in self._forwarders:
+                return
+            way = self._router(scheme, host, port)
+            if isinstance(way, Forwarder):
+                self._forwarders[place] = way
+            elif way is not None:
+                self._tunnels[place] = way
+
+    def login_refused(self, host: str, port: int) -> None:
+        """The proxy answered 407 to a request for that place: its password is not sent again."""
+        if (forwarder := self.forwarder(host, port)) is not None:
+            self._forwarders[host, port] = replace(forwarder, authorization=None)
 
     def forwarder(self, host: str, port: int) -> Forwarder | None:
         return self._forwarders.get((host, port))

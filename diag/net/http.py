@@ -402,7 +402,8 @@ class _Transport(httpx.BaseTransport):
         exchange: _Exchange = request.extensions["bbdiag"]
         headers = list(request.headers.raw)
         extensions: dict[str, object] = {"timeout": {"pool": exchange.left()}}
-        host, port = request.url.host, request.url.port or _PORTS[request.url.scheme]
+        host = request.url.raw_host.decode("ascii")
+        port = request.url.port or _PORTS[request.url.scheme]
         self._dialer.prepare(request.url.scheme, host, port)
         if request.url.scheme == "http" and (forward := self._dialer.forwarder(host, port)):
             # An ordinary proxy takes http:// requests whole, it opens no tunnel for them.
@@ -427,6 +428,8 @@ class _Transport(httpx.BaseTransport):
             )
         except Exception as error:
             raise _classify(error) from None
+        if response.status == 407:
+            self._dialer.login_refused(host, port)
         return _Head(
             status_code=response.status,
             headers=response.headers,

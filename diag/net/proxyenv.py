@@ -130,9 +130,10 @@ def login_of(text: str) -> str | None:
     return login if at else None
 
 
-def any_proxy(environ: Mapping[str, str]) -> bool:
-    """Whether any proxy variable is set at all."""
-    return any(environ.get(name) for name in {*OWN.http, *OWN.https})
+def configured(environ: Mapping[str, str]) -> list[str]:
+    """The values of all proxy variables that are set."""
+    names = dict.fromkeys((*OWN.http, *OWN.https))
+    return [environ[name] for name in names if environ.get(name)]
 
 
 def secrets(text: str) -> Iterator[tuple[Secret, str]]:
@@ -404,11 +405,11 @@ def others(
     own: Choice, scheme: str, host: str, port: int | None, environ: Mapping[str, str]
 ) -> dict[str, list[str]]:
     """The clients that go another way than `own`: their names by their way and its reason."""
-    configured = git(scheme, host, port, environ)
+    by_git = git(scheme, host, port, environ)
     choices = [dialect.decide(scheme, host, port, environ) for dialect in DIALECTS]
-    if configured is not None:
+    if by_git is not None:
         choices = [replace(choice, client=choice.client.replace(", git", "")) for choice in choices]
-        choices.append(configured)
+        choices.append(by_git)
     choices.append(java(scheme, host, environ))
     result: dict[str, list[str]] = {}
     for choice in choices:
@@ -422,15 +423,15 @@ def git(scheme: str, host: str, port: int | None, environ: Mapping[str, str]) ->
     """What git's own configuration makes it do; None where that names no proxy for the host."""
     netloc = f"[{host}]" if ":" in host else host
     netloc += f":{port}" if port is not None else ""
-    configured = git_config(f"{scheme}://{netloc}/", environ)
-    if configured is None:
+    proxy = git_config(f"{scheme}://{netloc}/", environ)
+    if proxy is None:
         return None
     source = "git config http.proxy"
-    if not configured:
+    if not proxy:
         return Choice("git", None, f"{source} is empty")
     # libcurl applies NO_PROXY to a proxy from anywhere.
     lists = {name: environ[name] for name in CURL.no_proxy if name in environ}
-    as_if = {**lists, "http_proxy": configured, "https_proxy": configured}
+    as_if = {**lists, "http_proxy": proxy, "https_proxy": proxy}
     return replace(CURL.decide(scheme, host, port, as_if), client="git", source=source)
 
 

@@ -31,6 +31,7 @@ Failure = Literal[
 ]
 
 ISSUER_CODES = frozenset({2, 18, 19, 20, 21})  # OpenSSL's ways to say: issuer not trusted
+DATE_CODES = frozenset({9, 10})  # not yet valid, expired: looked at last
 CERTIFICATE_REQUEST = 13  # handshake message types, RFC 8446 section 4
 UNRECOGNIZED_NAME = 112  # alert, RFC 6066; may come as a mere warning
 
@@ -44,7 +45,6 @@ STORE_VARIABLES = (
     "NODE_EXTRA_CA_CERTS",
 )
 
-_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME has no name in ssl
 _EVERYTHING = "ALL:@SECLEVEL=0"
 _BUNDLE = "cacert.pem"  # within certifi
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # how `openssl rehash` names its links
@@ -176,13 +176,12 @@ class Trust:
             return True
 
     def lenient(self, also: Iterable[bytes] = (), *, mozilla: bool = False) -> ssl.SSLContext:
-        """Asks for nothing but a trusted issuer: name, dates and strength do not matter.
+        """Asks for a trusted issuer and, after that, for dates: name and strength do not matter.
 
         `also` are certificates (DER) to build the chain with; none of them is trusted by itself.
         """
         context = _mozilla() if mozilla else self._system(self._spared)
         context.check_hostname = False
-        context.verify_flags |= _NO_CHECK_TIME
         context.set_ciphers(_EVERYTHING)
         for der in also:
             context.load_verify_locations(cadata=der)
@@ -343,6 +342,16 @@ class Handshake:
     def answered(self) -> bool:
         """The server took part: it said at least its hello."""
         return self.failure is None or bool(self.messages)
+
+    @property
+    def heard(self) -> bool:
+        """The server said anything at all, be it no."""
+        return self.answered or self.alert is not None
+
+    @property
+    def leads(self) -> bool:
+        """The chain leads to what is trusted, though dates may be wrong on the way."""
+        return self.failure is None or self.verify_code in DATE_CODES
 
     @property
     def wants_certificate(self) -> bool:

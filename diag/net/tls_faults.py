@@ -96,10 +96,10 @@ def examine(
     certificate for another name is what the user looks for (None: cannot be told). `fetch` gets a
     file by http, for `--fetch-issuers`.
     """
-    sent = x509.read_all(first.sent or _leaf_alone(way))
-    if not sent:
+    ders = first.sent or _leaf_alone(way)
+    leaf, now = x509.read(ders[0]) if ders else None, datetime.now(UTC)
+    if leaf is None:
         return Examination((_unclear(first),))
-    leaf, now = sent[0], datetime.now(UTC)
     tasks: dict[tuple[str, str | None], Callable[[], Handshake]] = {
         ("trusted", None): lambda: way.shake(trust.lenient(), way.host),
         ("public", None): lambda: way.shake(trust.lenient(mozilla=True), way.host),
@@ -117,7 +117,7 @@ def examine(
     unknown = (trusted if trusted.failure == "verify" else first).verify_code in ISSUER_CODES
     anchored = trusted.failure is None or (trusted.failure == "verify" and not unknown)
 
-    path = (x509.read_all(trusted.built) if anchored else []) or x509.path(sent)
+    path = (x509.read_all(trusted.built) if anchored else []) or x509.path(x509.read_all(ders))
     faults = []
     if misnamed:
         faults.append(_name(way, leaf, first, asked, is_wanted))
@@ -129,8 +129,9 @@ def examine(
         faults.append(Fault("tls-weak-key", {"certificate": leaf.short, "key": leaf.key}))
     if _found(first, _STRENGTH_CODES) or _hidden(first, _STRENGTH_CODES):
         faults += _strength(path)
-    untimely = _dates(path, now, trust if anchored else None)
+    untimely = [] if trusted.failure is None else _dates(path, now, trust if anchored else None)
     faults += untimely
+    faults = list({fault.code: fault for fault in reversed(faults)}.values())
     faults.sort(key=lambda fault: _RANK.index(fault.code))
     start = max(one.not_before.timestamp() for one in path)
     end = min(one.not_after.timestamp() for one in path)
@@ -179,7 +180,7 @@ def _name(
     """The certificate does not stand for the host: whose is it?"""
     evidence: dict[str, Json] = {
         "certificate": leaf.short,
-        "names": list(leaf.names[:20]),
+        "names": list(leaf.names[:20]) or [leaf.short],
     }
     if way.is_address:
         return Fault("tls-ip-without-san", evidence)
@@ -192,15 +193,18 @@ def _name(
         for name, der in leaves.items()
         if name and der != leaf.der and (found := x509.read(der)) and found.covers(name)
     ]
-    evidence["same_without_name"] = by_default
+    wanted = is_wanted()
+    evidence |= {"same_without_name": by_default, "bitbucket_answers": wanted}
+    if wanted:  # the right site with the wrong certificate
+        return Fault("tls-hostname-mismatch", evidence)
     if tls.UNRECOGNIZED_NAME in first.alerts:
         evidence["sign"] = "the server warns that it does not know the name"
     elif by_default and others:
         evidence["sign"] = f"for {', '.join(others)} it has another certificate"
+    elif wanted is False:
+        evidence["sign"] = "it is not Bitbucket that answers"
     elif x509.is_placeholder(leaf):
         evidence["sign"] = "such a certificate comes from a server that is not configured yet"
-    elif is_wanted() is False:
-        evidence["sign"] = "what answers there is another site"
     else:
         return Fault("tls-hostname-mismatch", evidence)
     return Fault("tls-default-vhost-cert", {**evidence, "sites": others, "heuristic": True})
@@ -223,7 +227,7 @@ def _issuer(
         "chain": [one.short for one in path],
         **trust.describe(),
     }
-    if publicly.failure is None:
+    if publicly.leads:
         above = x509.read_all(publicly.built)[1:]
         if all(one.not_before <= now <= one.not_after for one in above):
             root = above[-1].short if above else top.issuer_short
@@ -282,7 +286,7 @@ def _fetched(
     missing = [one for one in issuers if not one.self_issued]
     if missing:
         context = trust.lenient([one.der for one in missing])
-        if way.shake(context, way.host).failure is None:
+        if way.shake(context, way.host).leads:
             names: list[Json] = [one.short for one in missing]
             return [
                 Fault("tls-chain-incomplete", {**evidence, "basis": "proved", "issuers": names})
@@ -359,8 +363,9 @@ def refusal(way: Way, first: Handshake) -> Fault:
     tasks: dict[str, Callable[[], Handshake | Talk]] = {
         "again": lambda: way.shake(anyone, way.host),
         "legacy": lambda: way.shake(legacy, way.host),
-        "talk": way.talk,
     }
+    if first.failure != "alert":  # else TLS it is
+        tasks["talk"] = way.talk
     if not way.is_address:
         tasks["nameless"] = lambda: way.shake(anyone, None)
         tasks["stranger"] = lambda: way.shake(anyone, _UNRELATED)
@@ -387,10 +392,16 @@ class Probes:
         return found if isinstance(found, Talk) else Talk()
 
     @property
-    def other_name_passes(self) -> bool:
-        """With another server name, or none, the same server answers."""
-        others = (self.shaken("nameless"), self.shaken("stranger"))
-        return any(one.answered for one in others) and not self.shaken("again").answered
+    def others(self) -> tuple[Handshake, Handshake]:
+        """With no server name, and with somebody else's."""
+        return self.shaken("nameless"), self.shaken("stranger")
+
+    @property
+    def only_this_name_is_cut(self) -> bool:
+        """Each try with another name, or none, got a word from the server, and no try with this
+        name did. Each twice, as it might be chance."""
+        own = (self.first, self.shaken("again"), self.shaken("legacy"))
+        return all(one.heard for one in self.others) and not any(one.heard for one in own)
 
     @property
     def evidence(self) -> dict[str, Json]:
@@ -421,12 +432,13 @@ def _refused(probes: Probes) -> Fault | None:
         return None
     if first.wants_certificate:
         return Fault("tls-client-cert-required", evidence)
-    if first.alert == "unrecognized_name" or (first.alert and probes.other_name_passes):
-        passes = probes.other_name_passes
+    again = probes.shaken("again")
+    passes = any(one.answered for one in probes.others) and not again.answered
+    if first.alert == "unrecognized_name" or (first.alert and passes):
         return Fault("tls-sni-rejected", {**evidence, "other_names_pass": passes})
     if first.alert == "protocol_version":
         return Fault("tls-version-too-old", {**evidence, "version": "TLSv1.1", "proved": False})
-    if legacy.failure is None and not probes.shaken("again").answered:
+    if legacy.failure is None and not again.answered:
         return Fault("tls-no-common-cipher", {**evidence, "cipher": legacy.cipher})
     return None if first.failure in _CUT else Fault("tls-unclear", evidence)
 
@@ -441,7 +453,7 @@ def _cut(probes: Probes) -> Fault:
         return Fault(
             "tcp-pmtu-blackhole", {**evidence, "segment": SMALL_SEGMENT, "heuristic": True}
         )
-    if probes.other_name_passes and not first.answered:
+    if probes.only_this_name_is_cut:
         return Fault("tls-blocked-by-sni", evidence)
     if first.failure == "timeout":
         if first.lost:

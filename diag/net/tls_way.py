@@ -16,7 +16,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 SMALL_SEGMENT = 536  # bytes: what every path must carry (RFC 9293)
-_GREETING = 0.5  # seconds within which an SSH server has greeted
+_GREETING = 0.3  # seconds within which an SSH server has greeted
 _ALERT = 0.15  # seconds within which an alert follows a handshake; a late one is still heard
 
 
@@ -135,7 +135,7 @@ def lacks_intermediate(way: Way, trust: Trust, shaken: Handshake) -> bool:
     missing = [der for der in own if len(set(tls.names(der))) > 1]  # a root need not be sent
     if not missing:
         return False
-    return way.shake(trust.lenient(missing, mozilla=True), way.host).failure is None
+    return way.shake(trust.lenient(missing, mozilla=True), way.host).leads
 
 
 def _at_sight(roots: frozenset[bytes], shaken: Handshake) -> bool | None:

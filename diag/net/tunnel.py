@@ -125,12 +125,14 @@ def router(
 ) -> Callable[[str, str, int], Connector | Forwarder | None]:
     """The way to any other place, as the environment says: redirects may lead there."""
 
+    ways: dict[str, Way] = {}  # one for each proxy: it knows whether its login was refused
+
     def route(scheme: str, host: str, port: int) -> Connector | Forwarder | None:
-        choice = OWN.decide(scheme, host, port, environ)
-        if choice.proxy is None:
+        proxy = OWN.decide(scheme, host, port, environ).proxy
+        if proxy is None:
             return None
         try:
-            way = Way(parse(choice.proxy), dialer, context)
+            way = ways.setdefault(proxy, Way(parse(proxy), dialer, context))
         except BadProxyUrlError:
             return None
         return way.carry(scheme, host, port)
@@ -214,16 +216,11 @@ def _read_head(clock: _Clock) -> tuple[int, str, dict[str, str]] | Reply:
             return Reply(failure="empty", detail=f"closed {within} answer")
         data += byte
         if not data.startswith(b"HTTP/"[: len(data)]) or len(data) > _HEAD_LIMIT:
-            break
-    lines = data.decode("latin-1").splitlines()
-    seen = re.match(r"HTTP/\d\.\d (\d{3}) ?(.*)", lines[0])
+            return _not_http(clock, data)
+    lines = data.decode("latin-1").replace("\r\n", "\n").split("\n")
+    seen = re.fullmatch(r"HTTP/\d\.\d (\d{3}) ?(.*)", lines[0])
     if seen is None:
-        clock.until = min(clock.until, time.monotonic() + _BODY_PATIENCE / 4)
-        try:
-            data += clock.receive(64)
-        except OSError:
-            pass
-        return Reply(failure="not-http", detail=data.decode("latin-1"))
+        return _not_http(clock, data)
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
@@ -231,6 +228,16 @@ def _read_head(clock: _Clock) -> tuple[int, str, dict[str, str]] | Reply:
             name, value = name.strip().lower(), value.strip()
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return int(seen[1]), seen[2].strip(), headers
+
+
+def _not_http(clock: _Clock, data: bytearray) -> Reply:
+    """Something else came; a little more of it is kept, if it is there already."""
+    clock.until = min(clock.until, time.monotonic() + 0.1)
+    try:
+        data += clock.receive(64)
+    except OSError:
+        pass
+    return Reply(failure="not-http", detail=data[:100].decode("latin-1"))
 
 
 def _read_body(clock: _Clock, headers: Mapping[str, str]) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
 
 from diag.facts import Instance, Target
 from diag.model import Status
+from diag.report import Problem
 from diag.simulator.scenario import HOST, Answer, Setup
 from diag.simulator.server import Request, Response
 from tests.given import run_check
@@ -18,6 +20,13 @@ from tests.given import run_check
 from .conftest import Meet
 
 OTHER = "code.example.com"
+
+
+def wrong_links(problem: Problem) -> list[dict[str, Any]]:
+    """The links that the verdict rests on."""
+    return cast("list[dict[str, Any]]", problem.evidence["links"])
+
+
 WRONG = [
     ("http://localhost:7990", "base-url-localhost"),
     (f"https://localhost/{HOST}", "base-url-localhost"),
@@ -47,7 +56,7 @@ def test_links_that_lead_elsewhere(meet: Meet, base_url: str, code: str) -> None
     assert f"https://{HOST}" in problem.message
     for remedy in ("Server settings > Base URL", f"server.proxy-name={HOST}", "server.secure=true"):
         assert remedy in problem.remedy
-    kinds = {link["kind"] for link in problem.evidence["links"]}  # type: ignore[union-attr,index]
+    kinds = {link["kind"] for link in wrong_links(problem)}
     assert kinds == {"self", "http", "capabilities"}
     status = Status.WARN if code == "base-url-host-mismatch" else Status.FAIL
     assert problem.status is status
@@ -118,7 +127,7 @@ def test_one_wrong_kind_of_link_is_enough(meet: Meet) -> None:
         tell(lambda text: text.replace(f"https://{HOST}", "http://localhost"), "/capabilities")
     )
     assert met.problems == ["base-url-localhost"]
-    (link,) = met.report.problems[0].evidence["links"]  # type: ignore[union-attr,misc]
+    (link,) = wrong_links(met.report.problems[0])
     assert (link["kind"], link["count"]) == ("capabilities", 3)
 
 
@@ -132,7 +141,7 @@ def test_the_worst_of_several_is_the_one_root_cause(meet: Meet) -> None:
 
     met = meet(tell(mix, "/repos"))
     assert met.problems == ["base-url-localhost"]
-    bases = [link["base"] for link in met.report.problems[0].evidence["links"]]  # type: ignore[union-attr,index]
+    bases = [link["base"] for link in wrong_links(met.report.problems[0])]
     assert bases == ["http://localhost:7990", f"http://{HOST}", f"https://{HOST}:8443"]
 
 
@@ -172,7 +181,7 @@ def test_without_anything_else_the_realm_of_a_401_tells(meet: Meet) -> None:
     for credential in ("anonymous", "revoked-token"):
         met = meet(change, credential=credential)
         problem = met.problem("base-url-localhost")
-        (link,) = problem.evidence["links"]  # type: ignore[union-attr,misc]
+        (link,) = wrong_links(problem)
         assert (link["kind"], link["base"]) == ("realm", "http://localhost:7990/stash")
 
 

@@ -60,6 +60,16 @@ def test_webhooks_need_an_administrator(meet: Meet, credential: str, problems: l
     assert 401 not in statuses[:-1], "the secret was sent again after a 401"
 
 
+@pytest.mark.parametrize("stage", ["setup", "steady"])
+@pytest.mark.parametrize("credential", ["admin-token", "read-token", "project-token", "password"])
+def test_every_request_is_one_that_bitbucket_knows(meet: Meet, credential: str, stage: str) -> None:
+    met = meet(credential=credential, options={"stage": stage})
+    assert [request for request in met.requests if not request.known] == []
+    assert {request.method for request in met.requests} == {"GET"}
+    assert not [request for request in met.requests if request.cookie or request.exposed]
+    assert met.report.run.requests == len(met.requests) <= 12
+
+
 def test_what_may_cost_the_secret_is_asked_last(meet: Meet) -> None:
     met = meet(credential="read-token")
     assert asked(met) == ["repos", "users", "webhooks"]

@@ -548,6 +548,17 @@ def test_a_healthy_bitbucket_on_http_behind_a_proxy(
         assert None not in server.logins
 
 
+def test_a_login_that_is_refused_halfway_is_not_sent_on(
+    proxies: Callable[[Talk], ProxyServer], diagnose: Callable[..., Report]
+) -> None:
+    with Simulator(tls=False) as site:
+        server = proxies(passing({f"{SITE}:80": site.port}, "me:own", broken_after=1))
+        run_all(site, f"http://me:own@{server.address}", diagnose)
+        assert len(site.requests) == 1
+        assert server.logins[0] is not None
+        assert server.logins[-1] is None
+
+
 def test_a_tunnel_to_the_address_of_a_rule(
     proxies: Callable[[Talk], ProxyServer], diagnose: Callable[..., Report]
 ) -> None:

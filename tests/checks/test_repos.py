@@ -12,7 +12,7 @@ from diag.model import Status
 from diag.simulator import Recorded
 from diag.simulator.data import REPOSITORIES, Repository
 from diag.simulator.scenario import Answer, Setup
-from diag.simulator.server import Request, Response
+from diag.simulator.server import Connection, Request, Response
 
 from .conftest import Meet, Met
 
@@ -28,11 +28,11 @@ def listings(met: Met) -> list[Recorded]:
     ]
 
 
-def only(**changes: bool) -> Callable[[Setup], None]:
+def only(*, public: bool) -> Callable[[Setup], None]:
     """Every repository is like this."""
 
     def change(setup: Setup) -> None:
-        setup.instance.repositories = [replace(one, **changes) for one in REPOSITORIES]
+        setup.instance.repositories = [replace(one, public=public) for one in REPOSITORIES]
 
     return change
 
@@ -300,6 +300,48 @@ def test_a_listing_without_end_leaves_time_for_the_rest(meet: Meet) -> None:
     assert met.codes("repos") == ["repos-not-listed"]
     assert met.codes("permission") == ["permission-ok"]
     assert met.report.run.duration_ms < 3000
+
+
+def hang(connection: Connection, _response: Response) -> None:
+    connection.swallow()
+
+
+def send_nothing(_connection: Connection, _response: Response) -> None:
+    """The connection is closed when this returns."""
+
+
+def send_half(connection: Connection, response: Response) -> None:
+    connection.send(response.head(("Content-Length", str(2 * len(response.body)))) + response.body)
+
+
+MARK = ("X-AREQUESTID", "@1VT0CNLx1x1x0")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (Response(200, wire=hang), "http-response-timeout"),
+        (Response(200, wire=send_nothing), "http-empty-reply"),
+        (Response(200, body=b"x" * 100, wire=send_half), "http-body-truncated"),
+        (Response(502, [("Server", "nginx")], b"<html>"), "http-bad-gateway"),
+        (Response(504, [("Server", "nginx")], b"<html>"), "http-gateway-timeout"),
+        (Response(429, [("Server", "nginx")], b"<html>"), "http-gateway-rate-limited"),
+        (Response(429, [MARK], b"{}"), "rate-limited"),
+        (Response(500, [MARK], b'{"errors":[{"message":"Out of memory"}]}'), "server-error"),
+    ],
+)
+def test_what_is_wrong_with_any_request_is_told_of_the_listing(
+    meet: Meet, answer: Response, code: str
+) -> None:
+    def gateway(request: Request, forward: Answer) -> Response:
+        return answer if request.path.endswith("/repos") else forward(request)
+
+    met = meet(through(gateway), options={"timeout": 0.5})
+    assert met.problems == [code]
+    problem = met.report.problems[0]
+    assert problem.check == "repos"
+    assert "/rest/api/1.0/repos" in str(problem.evidence["request"])
+    assert all("Authorization" in line or "/status" in line for line in problem.reproduce)
 
 
 def test_a_personal_repository_with_an_odd_name(meet: Meet) -> None:

@@ -238,6 +238,7 @@ def test_one_fault_is_the_one_problem(expected: str, served: ssl.SSLContext, ca_
             server_context(self_signed("stash.example.com", ends=-DAY)),
         ),
         (["tls-no-san", "tls-expired"], issued(ends=-DAY)),
+        (["tls-hostname-mismatch"], issued(common_name="www.example.net")),
         (["tls-intermediate-expired", "tls-expired"], issued(HOST, by=LATE_CA, ends=-DAY)),
         (
             ["tls-chain-incomplete", "tls-wrong-key-usage", "tls-weak-key"],
@@ -297,7 +298,7 @@ def by_name(default: ssl.SSLContext, others: dict[str, ssl.SSLContext]) -> ssl.S
 
 def test_another_certificate_for_another_name_gives_the_default_site_away(ca_file: str) -> None:
     context = by_name(issued("www.example.net"), {"git.example.com": issued("git.example.com")})
-    with tls_site(context) as server:
+    with tls_site(context, bitbucket=False, status=404) as server:
         report = diagnose(server, ca_file=ca_file)
     assert codes(report) == ["tls-default-vhost-cert"]
     assert evidence(report)["sites"] == ["git.example.com"]
@@ -306,7 +307,7 @@ def test_another_certificate_for_another_name_gives_the_default_site_away(ca_fil
 
 def test_a_certificate_chosen_for_the_very_name_is_not_the_default_site_s(ca_file: str) -> None:
     context = by_name(issued("www.example.net"), {HOST: issued("stash.example.com")})
-    with tls_site(context) as server:
+    with tls_site(context, bitbucket=False, status=404) as server:
         report = diagnose(server, ca_file=ca_file)
     assert codes(report) == ["tls-hostname-mismatch"]
     assert evidence(report)["same_without_name"] is False
@@ -322,9 +323,13 @@ def test_another_site_behind_the_wrong_certificate(ca_file: str) -> None:
 
 
 def test_a_certificate_of_a_server_that_is_not_configured() -> None:
-    with tls_site(server_context(self_signed("TRAEFIK DEFAULT CERT"))) as server:
+    served = server_context(self_signed("TRAEFIK DEFAULT CERT"))
+    with tls_site(served, bitbucket=False, status=404) as server:
         report = diagnose(server)
     assert codes(report) == ["tls-default-vhost-cert", "tls-self-signed"]
+    with tls_site(served) as server:  # it is Bitbucket, only nobody gave it a certificate
+        report = diagnose(server)
+    assert codes(report) == ["tls-hostname-mismatch", "tls-self-signed"]
 
 
 # the issuer
@@ -546,6 +551,11 @@ def reset(connection: Connection) -> None:
     connection.reset()
 
 
+def reset_unasked(connection: Connection) -> None:
+    connection.wait(0.05)  # until connect() has returned, which would fail otherwise
+    connection.reset()
+
+
 @pytest.mark.parametrize(
     ("expected", "talk"),
     [
@@ -555,7 +565,7 @@ def reset(connection: Connection) -> None:
         ("tls-plaintext-port", on_hello(swallow, plain_http)),
         ("tcp-wrong-service-ssh", says(b"SSH-2.0-APACHE-SSHD-2.12.1\r\n")),
         ("tcp-reset-after-accept", reset),
-        ("tcp-reset-after-accept", lambda connection: connection.reset()),
+        ("tcp-reset-after-accept", reset_unasked),
         ("tcp-closed-after-accept", hang_up),
         ("tcp-closed-after-accept", lambda _connection: None),
         ("tcp-silent-after-accept", swallow),

@@ -397,3 +397,24 @@ def test_a_check_for_another_product_is_no_part_of_the_report() -> None:
     report = execute(Well, Clouds, Kettle)
     assert [check.id for check in report.checks] == ["well", "kettle"]
     assert by_id(report)["kettle"].status is Status.WARN
+
+
+def test_a_cause_weighs_as_much_as_its_worst_consequence_and_circles_lose_nothing() -> None:
+    class Two(Check):
+        """Finds a cause that is only a warning by itself, and two that blame each other."""
+
+        id = "two"
+        title = "nothing is found"
+        CAUSE = warn("two-cause", "c", remedy="r", owner="you", explains=("two-effect",))
+        EFFECT = fail("two-effect", "e", remedy="r", owner="you")
+        LEFT = fail("two-left", "l", remedy="r", owner="you", explains=("two-right",))
+        RIGHT = fail("two-right", "r", remedy="r", owner="you", explains=("two-left",))
+
+        def run(self, ctx: Context) -> Iterator[Finding | Fact]:
+            for verdict in (self.EFFECT, self.CAUSE, self.LEFT, self.RIGHT):
+                yield verdict()
+
+    report = execute(Two)
+    found = [(problem.code, problem.status) for problem in report.problems]
+    assert found == [("two-cause", Status.FAIL), ("two-left", Status.FAIL)]
+    assert report.exit_status() == 1
