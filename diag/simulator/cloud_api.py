@@ -456,8 +456,14 @@ class RestApi:
 
     @at(
         "/workspaces/{w}/permissions/repositories",
-        "/workspaces/{w}/permissions/repositories/{r}",
         legacy="account",
+        granular="read:repository",
+        parameters=LISTING + "q sort",
+        personal=True,
+    )
+    @at(
+        "/workspaces/{w}/permissions/repositories/{r}",
+        legacy="repository",
         granular="read:repository",
         parameters=LISTING + "q sort",
         personal=True,
@@ -526,7 +532,12 @@ class RestApi:
         hashes = [uid(f"{repository.full_name} {n}").strip("{}") for n in range(3)]
         return self._page(call, hashes, lambda sha: {"type": "commit", "hash": sha}, sized=False)
 
-    @at(REPOSITORY + "/commits/{c}", legacy="repository", granular="read:repository")
+    @at(
+        REPOSITORY + "/commits/{c}",
+        legacy="repository",
+        granular="read:repository",
+        parameters=LISTING,
+    )
     def commits_of(self, call: Call) -> Response:
         """Where the repository is missing, this one answers with a page for people."""
         try:
@@ -551,7 +562,7 @@ class RestApi:
         REPOSITORY + "/pullrequests",
         legacy="pullrequest",
         granular="read:pullrequest",
-        parameters=LISTING + "state q sort",
+        parameters=LISTING + "state",
         required_as_text=True,
     )
     def pull_requests(self, call: Call) -> Response:

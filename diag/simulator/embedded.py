@@ -46,7 +46,7 @@ class Recorded:
     method: str
     path: str
     query: str
-    authorization: str  # "none", or the scheme in lower case: "bearer", "basic", …
+    authorization: str  # "none", "malformed", or the scheme in lower case: "bearer", …
     status: int  # of the answer, also where that was then sent in a broken way
     known: bool  # path, method and every parameter exist in a real Bitbucket
     user_agent: str

@@ -82,14 +82,31 @@ CLOUD.declare("Clone path", "git-ssh-unreachable/both", "both ports for SSH are 
 
 # the credential and its rights
 
-auth = partial(CLOUD.declare, "Authentication")
-for _form, _summary, _name in (
-    ("", "the API token has expired", "api-token-expired"),
-    ("/revoked", "the API token was revoked", "api-token-revoked"),
-    ("/repository-token", "the repository's token has expired", "repository-token-expired"),
-    ("/oauth", "the OAuth access token has expired", "oauth-token-expired"),
-):
-    auth(f"auth-token-invalid{_form}", _summary, credential=CLOUD_CREDENTIALS[_name])
+
+def signs_in(layer: str, name: str, summary: str, credential: str) -> None:
+    """Register a fault that is all in the credential."""
+    CLOUD.declare(layer, name, summary, credential=CLOUD_CREDENTIALS[credential])
+
+
+signs_in("Authentication", "auth-token-invalid", "the API token has expired", "api-token-expired")
+signs_in(
+    "Authentication",
+    "auth-token-invalid/revoked",
+    "the API token was revoked",
+    "api-token-revoked",
+)
+signs_in(
+    "Authentication",
+    "auth-token-invalid/repository-token",
+    "the repository's token has expired",
+    "repository-token-expired",
+)
+signs_in(
+    "Authentication",
+    "auth-token-invalid/oauth",
+    "the OAuth access token has expired",
+    "oauth-token-expired",
+)
 
 permission = partial(CLOUD.declare, "Permission")
 permission(
@@ -103,16 +120,13 @@ permission(
     url=f"https://{SITE}/{TEAM}/ledger",
     cloud={"html_errors": True},
 )
-permission(
+signs_in(
+    "Permission",
     "perm-admin-missing",
     "the user may write, but not administer",
-    credential=CLOUD_CREDENTIALS["api-token-writer"],
+    "api-token-writer",
 )
-permission(
-    "perm-admin-missing/reader",
-    "the user may only read",
-    credential=CLOUD_CREDENTIALS["api-token-reader"],
-)
+signs_in("Permission", "perm-admin-missing/reader", "the user may only read", "api-token-reader")
 for _form, _name in (("", "api-token-broad"), ("/repository-token", "repository-token-broad")):
     permission(
         f"perm-too-broad{_form}",
@@ -124,51 +138,15 @@ for _form, _name in (("", "api-token-broad"), ("/repository-token", "repository-
 # what is of Cloud alone
 
 cloud = partial(CLOUD.declare, "Bitbucket Cloud")
-for _code, _summary, _name in (
-    (
-        "cloud-app-password-removed",
-        "an app password is used, which ended in July 2026",
-        "app-password",
-    ),
-    ("cloud-scope-missing", "the API token lacks the webhook scopes", "api-token-missing-scope"),
-    (
-        "cloud-scope-missing/legacy",
-        "the repository's token lacks the webhook scope",
-        "repository-token-missing-scope",
-    ),
-    (
-        "cloud-auth-identity-wrong",
-        "the API token is sent with the user name, not the e-mail",
-        "api-token-username",
-    ),
-    (
-        "cloud-auth-identity-wrong/bearer",
-        "the API token is sent as Bearer",
-        "api-token-wrong-scheme",
-    ),
-    (
-        "cloud-auth-identity-wrong/basic",
-        "the repository's token is sent as a password",
-        "repository-token-wrong-scheme",
-    ),
-    (
-        "cloud-token-other-resource",
-        "the token is one of another repository",
-        "repository-token-other",
-    ),
-    (
-        "cloud-token-other-resource/project",
-        "the token is one of another project",
-        "project-token-other",
-    ),
-    (
-        "cloud-token-other-resource/workspace",
-        "the token is one of another workspace",
-        "workspace-token-other",
-    ),
-):
-    cloud(_code, _summary, credential=CLOUD_CREDENTIALS[_name])
+secret = partial(signs_in, "Bitbucket Cloud")
 
+secret("cloud-app-password-removed", "an app password is used", "app-password")
+secret("cloud-scope-missing", "the API token lacks the webhook scopes", "api-token-missing-scope")
+secret(
+    "cloud-scope-missing/legacy",
+    "the repository's token lacks the webhook scope",
+    "repository-token-missing-scope",
+)
 cloud("cloud-api-removed", "what is asked for was removed: 410", cloud={"removed": 410})
 cloud("cloud-api-removed/404", "what is asked for was removed: 404", cloud={"removed": 404})
 cloud(
@@ -198,6 +176,27 @@ def _(setup: Setup) -> None:
     setup.routes[f"{API}:443"] = setup.closed_port
 
 
+secret(
+    "cloud-auth-identity-wrong",
+    "the API token is sent with the user name, not the e-mail",
+    "api-token-username",
+)
+secret(
+    "cloud-auth-identity-wrong/bearer",
+    "the API token is sent as Bearer",
+    "api-token-wrong-scheme",
+)
+secret(
+    "cloud-auth-identity-wrong/basic",
+    "the repository's token is sent as a password",
+    "repository-token-wrong-scheme",
+)
+for _form, _kind in (("", "repository"), ("/project", "project"), ("/workspace", "workspace")):
+    secret(
+        f"cloud-token-other-resource{_form}",
+        f"the token is one of another {_kind}",
+        f"{_kind}-token-other",
+    )
 cloud("cloud-incident", "Atlassian's edge reaches nothing", gateway=fail_at_the_edge)
 cloud("cloud-incident/api", "the API breaks, with a page", gateway=fail_in_the_api)
 

@@ -236,7 +236,8 @@ def parse_head(head: bytes, *, secure: bool = False) -> Request:
     if words[2] == "HTTP/1.0":
         headers.setdefault("connection", "close")
     path, _, query = words[1].partition("?")
-    scheme = headers.get("authorization", "none").partition(" ")[0].lower()
+    scheme, blank, _ = headers.get("authorization", "none ").partition(" ")
+    scheme = scheme.lower() if blank else "malformed"  # a lone word may be the secret itself
     return Request(
         words[0], words[1], unquote(path), query, headers, secure=secure, authorization=scheme
     )
