@@ -18,6 +18,7 @@ from diag.api import (
     Route,
     Running,
     Target,
+    Troubles,
     Version,
     Wire,
     bitbucket,
@@ -29,7 +30,6 @@ from diag.api import (
     tokens,
     trouble,
     unknown,
-    verdicts,
     warn,
 )
 
@@ -45,7 +45,7 @@ OWNER_REMEDY = (
 )
 
 
-class Auth(Check):
+class Auth(Troubles, Check):
     """Send the secret, once, and see who Bitbucket takes us for.
 
     Bitbucket answers 401 to a bad secret, to a good one of a user without licence, to one that
@@ -163,10 +163,6 @@ class Auth(Check):
         owner="server-admin",
         reproduce="{curl_auth} -i '{request}'",
     )
-    SERVER_ERROR = verdicts.SERVER_ERROR
-    RATE_LIMITED = verdicts.RATE_LIMITED
-    RATE_LIMIT_NEAR = verdicts.RATE_LIMIT_NEAR
-    GATEWAY_RATE_LIMITED = verdicts.GATEWAY_RATE_LIMITED
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         wire = ctx.get(Wire)
@@ -234,9 +230,8 @@ class Auth(Check):
             case "rejected":
                 return self._rejected(ctx, evidence)
             case "directory":
-                return self.SERVER_ERROR(
-                    error=said(ctx, answer), request_id=answer.header("x-arequestid"), **evidence
-                )
+                request_id = ctx.quote(answer.header("x-arequestid") or "") or None
+                return self.SERVER_ERROR(request_id=request_id, **evidence)
             case "not-sent":
                 proxy = ctx.get(Route)
                 if ctx.target.scheme == "http" and proxy is not None and proxy.proxy:

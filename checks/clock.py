@@ -27,7 +27,7 @@ from diag.api import (
 )
 
 TOLERANCE = 300.0  # seconds: what OAuth and Kerberos put up with
-_DATES = "{curl} -k -s -o /dev/null -D - {url}/status | grep -i ^date; date -u"
+_DATES = "{curl} -k -o /dev/null -D - {url}/status | grep -i ^date; date -u"
 _SYNCHRONISE = (
     "Set this machine's clock and keep it right: timedatectl set-ntp true, or chronyd; a virtual"
     " machine or container takes it from its host. The server's certificate is not the problem."

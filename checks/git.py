@@ -17,6 +17,7 @@ from diag.api import (
     Instance,
     Route,
     Target,
+    Troubles,
     bitbucket,
     fail,
     net,
@@ -26,7 +27,6 @@ from diag.api import (
     ssh_greeting,
     trouble,
     unknown,
-    verdicts,
     warn,
     why_no_ssh,
 )
@@ -37,7 +37,7 @@ ADVERTISEMENT = "application/x-git-upload-pack-advertisement"
 FIRST_STEP = "{curl_auth} -i '{request}'"
 
 
-class Git(Check):
+class Git(Troubles, Check):
     """Take the first step of a clone, over HTTP and over SSH, without cloning anything.
 
     HTTP: the list of branches is asked for, with the secret as it is sent to the API, at the base
@@ -81,11 +81,8 @@ class Git(Check):
         " another way than /rest.",
         owner="server-admin",
         reproduce=FIRST_STEP,
+        explains=("permission-unclear",),  # after a 401 nothing more can be asked
     )
-    SERVER_ERROR = verdicts.SERVER_ERROR
-    RATE_LIMITED = verdicts.RATE_LIMITED
-    RATE_LIMIT_NEAR = verdicts.RATE_LIMIT_NEAR
-    GATEWAY_RATE_LIMITED = verdicts.GATEWAY_RATE_LIMITED
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         clone = ctx[Clone]

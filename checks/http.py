@@ -199,14 +199,7 @@ class Http(Check):
     )
     RATE_LIMITED = verdicts.RATE_LIMITED
     GATEWAY_RATE_LIMITED = verdicts.GATEWAY_RATE_LIMITED
-    BAD_GATEWAY = fail(
-        "http-bad-gateway",
-        "the reverse proxy works, but cannot reach Bitbucket (HTTP {status} from {server})",
-        remedy="Start Bitbucket, or correct where the reverse proxy looks for it (address, port "
-        "7990, http or https). On that machine: curl http://localhost:7990/status",
-        owner="server-admin",
-        reproduce=_SEE,
-    )
+    BAD_GATEWAY = verdicts.BAD_GATEWAY
     UPSTREAM = fail(
         "http-upstream-unavailable",
         "the gateway before Bitbucket has nobody to pass requests on to, or does not want to (HTTP "
@@ -216,51 +209,15 @@ class Http(Check):
         owner="server-admin",
         reproduce=_SEE,
     )
-    GATEWAY_TIMEOUT = fail(
-        "http-gateway-timeout",
-        "the reverse proxy waits in vain for Bitbucket (HTTP {status} from {server})",
-        remedy="Bitbucket hangs or is overloaded, or a firewall between it and the reverse proxy "
-        "drops the packets. On the reverse proxy's machine, ask Bitbucket directly.",
-        owner="server-admin",
-        reproduce=_SEE,
-    )
+    GATEWAY_TIMEOUT = verdicts.GATEWAY_TIMEOUT
 
     # broken answers
 
-    EMPTY = fail(
-        "http-empty-reply",
-        "the request is taken and the connection then closed without an answer ({detail})",
-        remedy="What answers there has crashed, or rejects the request without a word: look into "
-        "the log of web server, load balancer or firewall for this moment.",
-        owner="server-admin",
-        reproduce=_SEE,
-    )
-    TRUNCATED = fail(
-        "http-body-truncated",
-        "the answer is cut off before its end ({detail})",
-        remedy="Something on the way cuts answers: look at the buffers, the disk space for them "
-        "(nginx: proxy_temp_path) and the log of the reverse proxy.",
-        owner="server-admin",
-        reproduce=_SEE,
-    )
+    EMPTY = verdicts.EMPTY_REPLY
+    TRUNCATED = verdicts.BODY_TRUNCATED
     INVALID_JSON = verdicts.INVALID_JSON
-    TIMEOUT = fail(
-        "http-response-timeout",
-        "the connection is there, but no answer comes within {timeout} s",
-        remedy="Bitbucket or its reverse proxy hangs: look at its load, its database and its log. "
-        "If it is known to be slow, try --timeout 30.",
-        owner="server-admin",
-        reproduce="{curl} -m 60 -w '%{{time_starttransfer}} s\\n' -o /dev/null '{request}'",
-    )
-    SLOW = fail(
-        "http-slow-body",
-        "the answer comes too slowly, or does not end ({detail})",
-        remedy="Look at what lies between: bandwidth, a device that scans or holds back answers, "
-        "the buffers of the reverse proxy.",
-        owner="server-admin",
-        reproduce="{curl} -m 60 -w '%{{size_download}} bytes in %{{time_total}} s\\n' "
-        "-o /dev/null '{request}'",
-    )
+    TIMEOUT = verdicts.RESPONSE_TIMEOUT
+    SLOW = verdicts.SLOW_BODY
     HEADER_TOO_LARGE = fail(
         "http-header-too-large",
         "the headers are too large: {what}",

@@ -17,6 +17,7 @@ from diag.api import (
     Instance,
     Repositories,
     Target,
+    Troubles,
     bitbucket,
     fail,
     ok,
@@ -24,7 +25,6 @@ from diag.api import (
     skip,
     trouble,
     unknown,
-    verdicts,
     warn,
 )
 
@@ -32,7 +32,7 @@ DOING = {"admin": "administer", "write": "write to", "read": "read"}
 SEE_STATUS = "{curl_auth} -i '{request}' | head -1"  # not the body: webhooks may hold secrets
 
 
-class Permission(Check):
+class Permission(Troubles, Check):
     """See whether the secret allows what the product does, without doing any of it.
 
     For webhooks it takes a repository administrator. Bitbucket lists the repositories that a secret
@@ -91,10 +91,6 @@ class Permission(Check):
         owner="server-admin",
         reproduce=SEE_STATUS,
     )
-    SERVER_ERROR = verdicts.SERVER_ERROR
-    RATE_LIMITED = verdicts.RATE_LIMITED
-    RATE_LIMIT_NEAR = verdicts.RATE_LIMIT_NEAR
-    GATEWAY_RATE_LIMITED = verdicts.GATEWAY_RATE_LIMITED
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         if ctx[Identity].kind == "anonymous":
@@ -138,7 +134,7 @@ class Permission(Check):
             chief = rights.user_listed(asker.get, name, "ADMIN", None)
             if chief.value:
                 yield self.TOO_BROAD(
-                    too_much="administer the whole of Bitbucket",
+                    too_much="administer every repository, as an administrator of Bitbucket itself",
                     request=chief.answer.url,
                     **self._words(ctx, "admin"),
                 )

@@ -229,21 +229,22 @@ class ProxyWay(Check):
     }
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
-        choice = self._choose(ctx)
-        for text in (choice.proxy, choice.bypassed):
-            for secret, user in net.proxyenv.secrets(text or ""):
+        environ = ctx.settings.environ
+        proxies = net.proxyenv.configured(environ)
+        for text in (ctx.settings.proxy, *proxies):
+            for secret, user in net.proxyenv.secrets(text):
                 ctx.learn(secret, user)
+        choice = self._choose(ctx)
         by_environment = ctx.settings.proxy == "env"
-        if by_environment and net.proxyenv.any_proxy(ctx.settings.environ):
-            if both := net.proxyenv.conflict(*self._question(ctx)):
-                yield self.ENV_CONFLICT(lower=str(both[0]), upper=str(both[1]))
-            context = ctx.trust.context
-            ctx.dialer.route(net.tunnel.router(ctx.settings.environ, ctx.dialer, context))
+        if by_environment and (both := net.proxyenv.conflict(*self._question(ctx))):
+            yield self.ENV_CONFLICT(lower=str(both[0]), upper=str(both[1]))
         if choice.proxy is None:
             yield Route(None, choice.because)
             yield self.DIRECT(decided_by=choice.because)
         else:
             yield from self._through(ctx, choice, choice.proxy)
+        if by_environment and proxies:  # a redirect may lead through one of them
+            ctx.dialer.route(net.tunnel.router(environ, ctx.dialer, ctx.trust.context))
         if by_environment and (differences := net.proxyenv.others(choice, *self._question(ctx))):
             texts = [f"{', '.join(names)}: {way}" for way, names in differences.items()]
             yield self.OTHERS(differences="; ".join(texts), clients=differences)

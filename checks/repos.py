@@ -18,6 +18,7 @@ from diag.api import (
     Realm,
     Repositories,
     Target,
+    Troubles,
     Version,
     bitbucket,
     fail,
@@ -39,7 +40,7 @@ HIDDEN = "it exists, and needs a right that is missing"
 ABSENT = "there is no such repository in that project, at least for the owner of this secret"
 
 
-class Repos(Check):
+class Repos(Troubles, Check):
     """List the repositories, as the products that connect do it, and look for the wanted one.
 
     Page after page is read until the wanted repository is found (with --all-pages to the end), each
@@ -109,10 +110,6 @@ class Repos(Check):
         owner="server-admin",
         reproduce="{curl_auth} -i '{request}'",
     )
-    SERVER_ERROR = verdicts.SERVER_ERROR
-    RATE_LIMITED = verdicts.RATE_LIMITED
-    RATE_LIMIT_NEAR = verdicts.RATE_LIMIT_NEAR
-    GATEWAY_RATE_LIMITED = verdicts.GATEWAY_RATE_LIMITED
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         datacenter, listing = bitbucket.datacenter, bitbucket.listing
@@ -135,7 +132,7 @@ class Repos(Check):
                 yield Realm(realm)
         findings = [*self._judge(ctx, asker, search, broken), *asker.findings]
         links = search.links.all()
-        if links:
+        if links or search.found:
             yield Repositories(search.seen, search.complete, search.wanted, search.first, links)
         chosen = search.wanted or search.first
         usable = search.found and all(f.verdict is not self.PUBLIC_ONLY for f in findings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from diag.api import (
     Check,
@@ -121,17 +121,17 @@ class Server(Check):
             return None
         if (properties.location or "").endswith("/setup"):
             return self.SETUP(state="redirected to /setup", base_url=instance.base_url)
-        return self._failing(failing[0], instance.base_url) if failing else None
+        return self._failing(failing, instance.base_url) if failing else None
 
-    def _failing(self, reply: Reply, base_url: str) -> Finding:
+    def _failing(self, replies: Sequence[Reply], base_url: str) -> Finding:
         """A page of Bitbucket's own tells in words what /status does not."""
-        if reply.code == 503:
-            for words, verdict in ((_MAINTENANCE, self.MAINTENANCE), (_STARTING, self.STARTING)):
-                if words.search(reply.said):
+        for words, verdict in ((_MAINTENANCE, self.MAINTENANCE), (_STARTING, self.STARTING)):
+            for reply in replies:
+                if reply.code == 503 and words.search(reply.said):
                     return verdict(state=reply.said, base_url=base_url)
         return self.ERROR(
-            status=reply.code,
-            request=reply.request,
-            error=reply.said,
-            request_id=reply.request_id,
+            status=replies[0].code,
+            request=replies[0].request,
+            said=replies[0].said,
+            request_id=replies[0].request_id,
         )

@@ -71,8 +71,7 @@ class Tls(Check):
     )
     PRIVATE_CA = ok(
         "tls-private-ca",
-        "trusted here, but {issuer} is not on Mozilla's list: whatever else connects, {profile}"
-        " too, must be given that CA",
+        "trusted here, but {issuer} is not on Mozilla's list of CAs: {profile} must be given it",
     )
     INSPECTED = ok(
         "tls-inspected",
@@ -257,8 +256,8 @@ class Tls(Check):
     )
     NO_CIPHER = fail(
         "tls-no-common-cipher",
-        "server and client share no cipher; the server would take {cipher}, which is no longer"
-        " accepted here",
+        "no cipher can be agreed on ({openssl}): the server would take {cipher}, in a way that is no"
+        " longer accepted",
         remedy="Allow modern ciphers on the server (ECDHE with AES-GCM or ChaCha20) and, if it has"
         " DH parameters of its own, make them 2048 bits or more.",
         owner="server-admin",
@@ -400,7 +399,7 @@ class Tls(Check):
 
     def _is_bitbucket(self, ctx: Context) -> bool | None:
         """Whether Bitbucket answers, whatever its certificate says. None: that cannot be told."""
-        if ctx.target.kind != "datacenter":
+        if ctx.target.kind == "cloud":
             return None
         answer = ctx.http.get(ctx.target.base_url + "/", verify=False, fresh=True)
         if bitbucket.datacenter.marks(answer):

@@ -8,7 +8,7 @@ The network lies in `net` (`net.dns`, `net.tcp`, …: imported when first used).
 from __future__ import annotations
 
 from diag import bitbucket, cafile, net, target, tokens, verdicts
-from diag.asking import Asker, said, ssh_greeting, trouble, why_no_ssh
+from diag.asking import Asker, Troubles, said, ssh_greeting, trouble, why_no_ssh
 from diag.check import Check
 from diag.context import Context, DeadlineExceededError, Timing
 from diag.facts import (
@@ -68,6 +68,7 @@ __all__ = [
     "Style",
     "Target",
     "Timing",
+    "Troubles",
     "Verdict",
     "Version",
     "Wire",

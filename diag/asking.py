@@ -12,11 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diag import verdicts
+from diag.bitbucket import datacenter, fingerprints
 from diag.context import Context, DeadlineExceededError
 from diag.facts import Route
 
 if TYPE_CHECKING:
-    from diag.model import Finding
+    from diag.model import Finding, Verdict
     from diag.net.http import Answer
     from diag.net.ssh import Banner
 
@@ -62,47 +63,77 @@ class Asker:
 
     def _pause(self, answer: Answer) -> int | None:
         """Seconds after which to ask again, None not to."""
-        from diag.bitbucket import datacenter
-
         pause = datacenter.retry_after(answer) if answer.status == 429 else None
         if pause is None or pause > LONGEST_PAUSE or pause > self._ctx.remaining / 2:
             return None
         return pause
 
 
-def trouble(ctx: Context, answer: Answer) -> Finding | None:
-    """What is wrong with an answer, where that is the same for every request: a rate limit, a
-    failing Bitbucket, a gateway that lets nothing through any more. None if it is nothing of that.
-    """
-    from diag.bitbucket import datacenter
+class Troubles:
+    """What `trouble` may conclude: a base of the checks that ask it."""
 
-    if answer.failure is not None or answer.status is None:
+    SERVER_ERROR = verdicts.SERVER_ERROR
+    RATE_LIMITED = verdicts.RATE_LIMITED
+    RATE_LIMIT_NEAR = verdicts.RATE_LIMIT_NEAR
+    GATEWAY_RATE_LIMITED = verdicts.GATEWAY_RATE_LIMITED
+    BAD_GATEWAY = verdicts.BAD_GATEWAY
+    GATEWAY_TIMEOUT = verdicts.GATEWAY_TIMEOUT
+    EMPTY_REPLY = verdicts.EMPTY_REPLY
+    BODY_TRUNCATED = verdicts.BODY_TRUNCATED
+    RESPONSE_TIMEOUT = verdicts.RESPONSE_TIMEOUT
+    SLOW_BODY = verdicts.SLOW_BODY
+
+
+_BY_FAILURE = {
+    "empty": verdicts.EMPTY_REPLY,
+    "reset": verdicts.EMPTY_REPLY,
+    "truncated": verdicts.BODY_TRUNCATED,
+    "timeout": verdicts.RESPONSE_TIMEOUT,
+    "slow": verdicts.SLOW_BODY,
+    "endless": verdicts.SLOW_BODY,
+}
+_BY_STATUS_OF_A_GATEWAY = {
+    429: verdicts.GATEWAY_RATE_LIMITED,
+    502: verdicts.BAD_GATEWAY,
+    503: verdicts.GATEWAY_RATE_LIMITED,  # it has let requests through before
+    504: verdicts.GATEWAY_TIMEOUT,
+}
+
+
+def trouble(ctx: Context, answer: Answer) -> Finding | None:
+    """What is wrong with an answer, where that would be wrong with any: it came broken or not at
+    all, a rate limit, a failing Bitbucket, a gateway. None if it is nothing of that."""
+    verdict = _trouble(answer)
+    if verdict is None:
         return None
-    own = bool(datacenter.marks(answer) or datacenter.errors(answer))
-    if answer.status == 429 and own:
-        return verdicts.RATE_LIMITED(request=answer.url, retry_after=datacenter.retry_after(answer))
-    if answer.status in (429, 503) and not own:
-        return verdicts.GATEWAY_RATE_LIMITED(
-            status=answer.status,
-            request=answer.url,
-            before=ctx.run.http.requests - 1,
-            retry_after=datacenter.retry_after(answer),
-            server=ctx.quote(answer.header("server") or "") or None,
-        )
-    if answer.status >= 500 and own:
-        return verdicts.SERVER_ERROR(
-            status=answer.status,
-            request=answer.url,
-            error=said(ctx, answer),
-            request_id=ctx.quote(answer.header("x-arequestid") or "") or None,
-        )
-    return None
+    curl = "{curl_auth}" if answer.credential_sent else "{curl}"
+    return verdict(
+        reproduce=[line.replace("{curl}", curl) for line in verdict.reproduce],
+        request=answer.url,
+        status=answer.status,
+        elapsed_ms=answer.elapsed_ms,
+        detail=ctx.quote(answer.detail) or None,
+        said=said(ctx, answer),
+        server=ctx.quote(answer.header("server") or "") or None,
+        retry_after=datacenter.retry_after(answer),
+        request_id=ctx.quote(answer.header("x-arequestid") or "") or None,
+        before=ctx.run.http.requests - 1,
+    )
+
+
+def _trouble(answer: Answer) -> Verdict | None:
+    if answer.failure is not None:
+        return _BY_FAILURE.get(answer.failure)
+    status = answer.status or 0
+    if not datacenter.marks(answer) and not datacenter.errors(answer):
+        return _BY_STATUS_OF_A_GATEWAY.get(status)
+    if status == 429:
+        return verdicts.RATE_LIMITED
+    return verdicts.SERVER_ERROR if status >= 500 else None
 
 
 def said(ctx: Context, answer: Answer) -> str:
     """What an answer says, in a few words fit to be shown."""
-    from diag.bitbucket import datacenter, fingerprints
-
     if answer.failure is not None:
         return ctx.quote(f"{answer.failure}: {answer.detail}" if answer.detail else answer.failure)
     for error in datacenter.errors(answer):

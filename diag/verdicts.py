@@ -10,7 +10,7 @@ from diag.model import fail, warn
 
 SERVER_ERROR = fail(
     "server-error",
-    "Bitbucket itself fails: it answers {status} to {request}: {error}",
+    "Bitbucket itself fails: it answers {status} to {request}: {said}",
     remedy=(
         "Look into Bitbucket's own log (log/atlassian-bitbucket.log below its home directory) for"
         " the request {request_id}; the network and the token are not the reason."
@@ -49,6 +49,55 @@ GATEWAY_RATE_LIMITED = fail(
     ),
     owner="server-admin",
     reproduce="for i in 1 2 3 4 5 6 7 8; do {curl} -i '{url}/status' | head -1; done",
+)
+BAD_GATEWAY = fail(
+    "http-bad-gateway",
+    "the reverse proxy works, but cannot reach Bitbucket (HTTP {status} from {server})",
+    remedy="Start Bitbucket, or correct where the reverse proxy looks for it (address, port "
+    "7990, http or https). On that machine: curl http://localhost:7990/status",
+    owner="server-admin",
+    reproduce="{curl} -i '{request}'",
+)
+GATEWAY_TIMEOUT = fail(
+    "http-gateway-timeout",
+    "the reverse proxy waits in vain for Bitbucket (HTTP {status} from {server})",
+    remedy="Bitbucket hangs or is overloaded, or a firewall between it and the reverse proxy "
+    "drops the packets. On the reverse proxy's machine, ask Bitbucket directly.",
+    owner="server-admin",
+    reproduce="{curl} -i '{request}'",
+)
+EMPTY_REPLY = fail(
+    "http-empty-reply",
+    "the request is taken and the connection then closed without an answer ({detail})",
+    remedy="What answers there has crashed, or rejects the request without a word: look into "
+    "the log of web server, load balancer or firewall for this moment.",
+    owner="server-admin",
+    reproduce="{curl} -i '{request}'",
+)
+BODY_TRUNCATED = fail(
+    "http-body-truncated",
+    "the answer is cut off before its end ({detail})",
+    remedy="Something on the way cuts answers: look at the buffers, the disk space for them "
+    "(nginx: proxy_temp_path) and the log of the reverse proxy.",
+    owner="server-admin",
+    reproduce="{curl} -i '{request}'",
+)
+RESPONSE_TIMEOUT = fail(
+    "http-response-timeout",
+    "the connection is there, but no answer comes within {timeout} s",
+    remedy="Bitbucket or its reverse proxy hangs: look at its load, its database and its log. "
+    "If it is known to be slow, try --timeout 30.",
+    owner="server-admin",
+    reproduce="{curl} -m 60 -w '%{{time_starttransfer}} s\\n' -o /dev/null '{request}'",
+)
+SLOW_BODY = fail(
+    "http-slow-body",
+    "the answer comes too slowly, or does not end ({detail})",
+    remedy="Look at what lies between: bandwidth, a device that scans or holds back answers, "
+    "the buffers of the reverse proxy.",
+    owner="server-admin",
+    reproduce="{curl} -m 60 -w '%{{size_download}} bytes in %{{time_total}} s\\n' "
+    "-o /dev/null '{request}'",
 )
 INVALID_JSON = fail(
     "http-invalid-json",

@@ -50,7 +50,7 @@ LINES: Mapping[Line, date] = MappingProxyType(
 )
 LONG_TERM: frozenset[Line] = frozenset({(7, 21), (8, 9), (8, 19), (9, 4), (10, 2)})
 
-_VERSION = re.compile(r"\s*v?(\d{1,5})\.(\d{1,5})(?:\.(\d{1,5}))?(?:[-.+ ].*)?", re.DOTALL)
+_VERSION = re.compile(r"v?(\d{1,5})\.(\d{1,5})(?:\.(\d{1,5}))?(?:[-.+ ].*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +68,8 @@ def parse(text: str) -> Numbers | None:
 
     They are to be compared as numbers: 10 is newer than 9. A pre-release counts as its release.
     """
-    match = _VERSION.fullmatch(text)
+    match = _VERSION.fullmatch(text.strip())
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
-
-
-def from_build_number(text: str) -> Numbers | None:
-    """What the build number says: 9004001 is 9.4.1. Not all builds keep to that."""
-    if not re.fullmatch(r"\d{7,8}", text):
-        return None
-    number = int(text)
-    return number // 1_000_000, number // 1000 % 1000, number % 1000
 
 
 def support(numbers: Numbers) -> Support | None:

@@ -58,7 +58,7 @@ class Page:
 
 def pages(fetch: Fetch, first: int = FIRST, later: int = LATER) -> Iterator[Page]:
     """Page after page, as each says where the next one starts: permissions leave gaps, so that
-    this cannot be computed.
+    this cannot be computed. A page that was too large to come in time is asked for again, smaller.
 
     Raises:
         PageError: a page cannot be used.
@@ -66,6 +66,9 @@ def pages(fetch: Fetch, first: int = FIRST, later: int = LATER) -> Iterator[Page
     start, limit = 0, first
     while True:
         answer = fetch(start, limit)
+        if answer.failure in ("timeout", "slow") and limit > first:
+            limit = later = first
+            answer = fetch(start, limit)
         page = read_page(answer, start)
         yield page
         if page.following is None:
@@ -303,8 +306,11 @@ def place(url: str) -> Place | None:
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
+        host = parts.hostname or ""
+        if not host.isascii():
+            host = host.encode("idna").decode()
+    except ValueError:  # UnicodeError is one
         return None
-    if not parts.hostname or port is None:
+    if not host or port is None:
         return None
-    return Place(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
+    return Place(parts.scheme, host, port, parts.path.rstrip("/"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import SplitResult, urldefrag, urljoin, urlsplit
 
 from diag import net
 from diag.bitbucket import datacenter, fingerprints
@@ -101,7 +101,7 @@ class Visit:
         target = location(self.properties)
         if target is None or not datacenter.marks(self.properties):
             return target
-        return None if urlsplit(target).path.endswith(_PAGES) else target
+        return None if _split(target).path.endswith(_PAGES) else target
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +130,16 @@ def arrive(ctx: Context, first: Visit) -> Arrival:
         return Arrival(None, (limited,))
     if datacenter.properties(first.properties) is not None:
         return Arrival(first)
+    state = datacenter.state(first.status)
+    if state not in {None, "RUNNING"} and fingerprints.recognise(first.status) is None:
+        return Arrival(first)  # down by its own word: what else is answered now means nothing
     if first.redirect is not None:
         return _follow(ctx, first)
     fault = judge(first.properties)
     if fault is None or not fault.certain:
-        state = datacenter.state(first.status)
         if state is not None and not first.marks:  # Jira's answer looks the same
             first = replace(first, capabilities=_ask(ctx, first.base + CAPABILITIES))
-        if first.marks or state not in {None, "RUNNING"}:
+        if first.marks:
             return Arrival(first)
         other = _relation(first.capabilities) or judge(first.status)
         fault = other if other and other.certain else fault
@@ -249,21 +251,26 @@ def _limit(ctx: Context, seen: Visit) -> Fault | None:
     refusal that stays the same is about the path.
     """
     for refused, other in ((seen.status, seen.properties), (seen.properties, seen.status)):
-        if refused.status not in {429, 503} or _is_own(refused) or not _is_own(other):
+        if refused.status not in {429, 503} or _is_own(refused) or not _is_served(other):
             continue
         fault = Fault("http-gateway-rate-limited", refused, {"before": 1})
         if fingerprints.limits_rate(refused):
             return fault
         time.sleep(min(_RECOVERY, ctx.remaining))
-        if not _is_own(_ask(ctx, refused.url)):
+        if not _is_served(_ask(ctx, refused.url)):
             return None
         at_once = _ask_all(ctx, {"one": refused.url, "two": refused.url})
-        return None if all(map(_is_own, at_once.values())) else fault
+        return None if all(map(_is_served, at_once.values())) else fault
     return None
 
 
 def _is_own(answer: Answer) -> bool:
     return bool(datacenter.marks(answer)) or datacenter.state(answer) is not None
+
+
+def _is_served(answer: Answer) -> bool:
+    """Whether Bitbucket answers the question as it does when it is up."""
+    return answer.status == 200 and _is_own(answer)
 
 
 def _relation(answer: Answer | None) -> Fault | None:
@@ -287,13 +294,16 @@ def _look_around(ctx: Context, seen: Visit, fault: Fault | None) -> Fault:
         asked["/"] = partial(_front_page, ctx, seen.base + "/")
     if fault is not None and fault.code in _PICKY:
         asked["browser"] = partial(_ask, ctx, seen.properties.url, headers=BROWSER)
-    answers = ctx.parallel(asked) if asked else {}
+    answers = ctx.parallel(asked, wait=3 * ctx.timeout) if asked else {}
     as_browser, front = answers.pop("browser", None), answers.pop("/", None)
     if as_browser is not None and datacenter.marks(as_browser):
         return Fault("http-user-agent-blocked", seen.properties)
     for base, answer in answers.items():
         if datacenter.properties(answer) is not None:
             return Fault("http-context-path-missing", seen.properties, {"right_url": base})
+    there = _land(ctx, seen, front, None) if front and datacenter.marks(front) else None
+    if there is not None and (elsewhere := _arrived(seen, there, {"location": there.base})):
+        return elsewhere[0]
     if fault is not None and fault.certain:
         return fault
     lost = bool(datacenter.marks(seen.properties))  # Bitbucket's own "not found"
@@ -318,7 +328,7 @@ def _front_page(ctx: Context, url: str) -> Answer:
     answer = _ask(ctx, url, headers=headers)
     for _ in range(5):
         target = location(answer)
-        if target is None or fingerprints.recognise(answer) or fingerprints.login_address(target):
+        if target is None or datacenter.marks(answer) or judge(answer) is not None:
             break
         answer = _ask(ctx, target, headers=headers)
     return answer
@@ -416,14 +426,18 @@ def _follow(ctx: Context, seen: Visit) -> Arrival:
             return Arrival(None, (replace(fault, more={**told, **fault.more}),))
         hops.append(target)
         answer = _hop(ctx, target)
+        if datacenter.marks(answer):
+            break  # what Bitbucket itself redirects to, it means for browsers
     told = {"location": hops[-1], "hops": list(hops)}
     if answer.failure == "connect":
-        host = urlsplit(hops[-1]).hostname or hops[-1]
+        host = _split(hops[-1]).hostname or hops[-1]
         more = {**told, "to_host": host}
         return Arrival(None, (Fault("http-redirect-dead-host", answer, more),))
     fault = judge(answer)
     if (there := _land(ctx, seen, answer, fault)) is not None:
-        return _arrived(seen, there, told)
+        faults = _arrived(seen, there, told)
+        goes_on = all(fault.code == "http-redirects-to-https" for fault in faults)
+        return Arrival(there if goes_on else None, faults)
     if seen.marks:
         return Arrival(seen)  # /status is Bitbucket's own
     if fault is None:
@@ -457,20 +471,28 @@ def _land(ctx: Context, seen: Visit, answer: Answer, fault: Fault | None) -> Vis
     return there if there.marks else None
 
 
-def _arrived(seen: Visit, there: Visit, told: Mapping[str, Json]) -> Arrival:
-    """What it means that Bitbucket is where the redirects lead."""
+def _arrived(seen: Visit, there: Visit, told: Mapping[str, Json]) -> tuple[Fault, ...]:
+    """What is wrong with a URL from which redirects lead to Bitbucket at another."""
     old, new = urlsplit(seen.base), urlsplit(there.base)
-
-    def fault(code: str) -> tuple[Fault]:
-        return (Fault(code, seen.properties, {**told, "right_url": there.base}),)
-
     if old.hostname != new.hostname or (old.scheme == new.scheme and old.netloc != new.netloc):
-        return Arrival(None, fault("http-redirects-to-other-host"))
-    if old.path != new.path:
-        return Arrival(None, fault("http-context-path-missing"))
-    return Arrival(there, () if old.scheme == new.scheme else fault("http-redirects-to-https"))
+        code = "http-redirects-to-other-host"
+    elif old.path != new.path:
+        code = "http-context-path-missing"
+    elif old.scheme != new.scheme:
+        code = "http-redirects-to-https"
+    else:
+        return ()
+    return (Fault(code, seen.properties, {**told, "right_url": there.base}),)
 
 
 def _becomes_tls(old: str, new: str) -> bool:
-    one, other = urlsplit(old), urlsplit(new)
+    one, other = _split(old), _split(new)
     return (one.scheme, other.scheme) == ("http", "https") and one.hostname == other.hostname
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL from the network, all empty if it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")

@@ -109,7 +109,7 @@ _WORDS: dict[Kind, str] = {
 _PROXY_SOFTWARE = re.compile(
     r"squid|tinyproxy|privoxy|mitmproxy|blue ?coat|proxysg|zscaler|mcafee|skyhigh|forcepoint"
     r"|websense|ironport|cisco (?:secure )?web|umbrella|sophos|forti(?:proxy|gate|guard)|3proxy"
-    r"|cntlm|cc ?proxy|wingate|ziproxy|polipo|traffic ?server|kerio|untangle|netskope|menlo|iboss",
+    r"|cntlm|cc ?proxy|wingate|ziproxy|polipo|kerio|untangle|netskope|menlo|iboss",
     re.IGNORECASE,
 )
 _WEB_SOFTWARE = re.compile(
@@ -247,7 +247,10 @@ def looks_like_proxy_page(headers: Mapping[str, str], body: str) -> dict[str, Js
     if _PROXY_SOFTWARE.search(headers.get("server", "")):
         found["server"] = headers["server"]
     words = _plain(body)
-    if (match := _BLOCKING.search(words) or _PROXY_SOFTWARE.search(title(body) or "")) is not None:
+    match = _BLOCKING.search(words)
+    if match is None and re.search(r"block|denied|forbid|restrict", words, re.IGNORECASE):
+        match = _PROXY_SOFTWARE.search(title(body) or "")
+    if match is not None:
         found["words"] = match[0]
     if not found:
         return None

@@ -364,9 +364,9 @@ class Handshake:
         if not found:
             return None
         subject, issuer = _fields(found, "subject"), _fields(found, "issuer")
-        names = [value for _, value in found.get("subjectAltName", ())]
+        alternatives = [value for _, value in found.get("subjectAltName", ())]
         return Peer(
-            subject.get("commonName") or next(iter(names), "?"),
+            subject.get("commonName") or next(iter(alternatives), "?"),
             issuer.get("commonName") or ", ".join(issuer.values()),
             ", ".join(issuer.values()),
             ssl.cert_time_to_seconds(found["notBefore"]),

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
 
 from diag.model import Json, Owner
 from diag.net import inspectors, tls, x509
@@ -19,8 +18,6 @@ from diag.net.tls import ISSUER_CODES, Handshake, Talk, Trust
 from diag.net.tls_way import SMALL_SEGMENT, Way
 from diag.net.x509 import Certificate
 
-K = TypeVar("K")
-T = TypeVar("T")
 Fetch = Callable[[str], bytes | None]
 
 _LEAF_KEY_CODES = frozenset({66})
@@ -416,7 +413,7 @@ def _service(probes: Probes) -> Fault | None:
         return Fault("tcp-wrong-service-ssh", {"banner": heard})
     if talk.is_http and not any(mark in talk.reply for mark in _TLS_PORT):
         refused = talk.reply[9:12] == b"400"  # a TLS port may say so too
-        if failure == "not-tls" or (failure in _CUT and not refused):
+        if failure == "not-tls" or not refused:
             return Fault("tls-plaintext-port", {"heard": heard})
     if failure == "not-tls" and probes.shaken("legacy").version not in _OLD:
         return Fault("tls-unclear", {**probes.evidence, "heard": heard})
@@ -438,7 +435,7 @@ def _refused(probes: Probes) -> Fault | None:
         return Fault("tls-sni-rejected", {**evidence, "other_names_pass": passes})
     if first.alert == "protocol_version":
         return Fault("tls-version-too-old", {**evidence, "version": "TLSv1.1", "proved": False})
-    if legacy.failure is None and not again.answered:
+    if legacy.failure is None and again.failure is not None:
         return Fault("tls-no-common-cipher", {**evidence, "cipher": legacy.cipher})
     return None if first.failure in _CUT else Fault("tls-unclear", evidence)
 
@@ -449,7 +446,7 @@ def _cut(probes: Probes) -> Fault:
     evidence: dict[str, Json] = {"cut": first.failure, "acknowledged": not first.lost}
     if probes.shaken("again").failure is None:
         return Fault("tls-intermittent", evidence)
-    if probes.shaken("small").failure is None and "small" in probes.results:
+    if probes.shaken("small").failure is None:
         return Fault(
             "tcp-pmtu-blackhole", {**evidence, "segment": SMALL_SEGMENT, "heuristic": True}
         )

@@ -156,7 +156,7 @@ def exchange(sock: socket.socket, request: bytes, timeout: float) -> Reply:
         if isinstance(head, Reply):
             return head
         status, reason, headers = head
-        page = headers.get("content-type", "").startswith("text/html")
+        page = headers.get("content-type", "").lower().startswith("text/html")
         keep = connect and 200 <= status < 300 and not page
         if keep:
             tunnel = _bridge(sock) if isinstance(sock, ssl.SSLSocket) else sock

@@ -267,7 +267,46 @@ def test_somebody_else(name: str) -> None:
         answer(403, page("403 Forbidden", "nginx"), server="nginx"),
         answer(502, page("502 Bad Gateway", "nginx")),
         answer(404, "<html><title>HTTP Status 404 – Not Found</title>Apache Tomcat/9.0.97"),
-        answer(200, "<html><title>Acme</title>Our Jira, our GitLab, our nginx; access to Bitbucket"),
+        answer(200, "<html><title>Acme</title>Our Jira, our GitLab, nginx; access to Bitbucket"),
+        answer(200, {"status": "ok"}),
+        answer(301, location="https://bitbucket.example.com/bitbucket/"),
+        answer(404, server="istio-envoy", via="1.1 google"),
+    ],
+)
+def test_nobody_is_recognised_by_accident(got: Answer) -> None:
+    assert fingerprints.recognise(got) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "login"),
+    [
+        ("https://acme.okta.com/app/x", True),
+        ("https://login.microsoftonline.com/tenant/oauth2/v2.0/authorize?client_id=1", True),
+        ("https://sso.example.com/", True),
+        ("https://x.example.com/adfs/ls/?wa=wsignin1.0", True),
+        ("https://x.example.com/realms/acme/protocol/openid-connect/auth?x=1", True),
+        ("https://x.example.com/a?SAMLRequest=fZ", True),
+        ("https://x.example.com/a?client_id=1&redirect_uri=https%3A", True),
+        ("https://x.example.com/login?next=%2Fstatus", True),
+        ("https://x.cloudflareaccess.com/cdn-cgi/access/login/x", True),
+        ("https://bitbucket.example.com/bitbucket/status", False),
+        ("https://bitbucket.example.com/rest/api/latest/application-properties", False),
+        ("https://loginserver.example.com/", False),
+        ("https://example.com/projects/login-service/browse", False),
+        ("http://[bad", False),
+    ],
+)
+def test_where_people_sign_in(url: str, login: bool) -> None:
+    assert fingerprints.login_address(url) is login
+
+
+# what an answer means
+
+JUDGED: dict[str, tuple[str | None, bool, Answer]] = {
+    "nginx 502": ("http-bad-gateway", True, answer(502, page("502 Bad Gateway", "nginx"))),
+    "nginx 503": ("http-upstream-unavailable", True, answer(503, page("503", "nginx"))),
+    "nginx 504": ("http-gateway-timeout", True, answer(504, page("504", "nginx"))),
+    "Cloudflare 521": ("http-bad-gateway", True, answer(521, "<html>", server="cloudflare")),
     "503 of Bitbucket": (None, True, answer(503, "<html>", x_arequestid="@1VT0CNLx453x5668x0")),
     "429 of Bitbucket": ("rate-limited", True, answer(429, x_arequestid="@1VT0CNLx453x5668x0")),
     "429": ("http-gateway-rate-limited", True, answer(429, page("429 Too Many Requests"))),

@@ -9,6 +9,7 @@ import pytest
 
 from diag.bitbucket import listing
 from diag.bitbucket.listing import PageError, Place
+from diag.model import Json
 from diag.net.http import Answer, Headers
 
 
@@ -46,6 +47,14 @@ def test_a_start_that_is_still_named_on_the_last_page_is_not_followed() -> None:
     assert len(list(turn(page(0, None, nextPageStart=25)))) == 1
 
 
+def test_a_page_that_is_too_large_is_asked_for_again_smaller() -> None:
+    late = Answer("https://h/x", failure="timeout")
+    turned = list(turn(page(0, 5), late, page(5, 90), page(90, None)))
+    assert [(start, limit) for start, limit, _ in turned] == [(0, 100), (5, 100), (90, 100)]
+    with pytest.raises(PageError):
+        list(turn(late))
+
+
 @pytest.mark.parametrize(
     ("answers", "reason", "start"),
     [
@@ -68,7 +77,7 @@ def test_a_page_that_cannot_be_used_is_named(
     assert (caught.value.reason, caught.value.start) == (reason, start)
 
 
-REPOSITORY = {
+REPOSITORY: dict[str, Json] = {
     "slug": "app",
     "id": 7,
     "name": "The App",
@@ -108,7 +117,7 @@ def test_something_else_is_no_repository(value: object) -> None:
     "links",
     [None, [], {"self": None, "clone": {}}, {"self": [1, {}, {"href": 5}], "clone": [{"name": 1}]}],
 )
-def test_odd_links_are_passed_over(links: object) -> None:
+def test_odd_links_are_passed_over(links: Json) -> None:
     found = listing.repository(REPOSITORY | {"links": links})
     assert found is not None
     assert found.links == ()
@@ -146,7 +155,7 @@ def test_links_are_counted_by_kind_and_base() -> None:
 
 
 def test_capabilities_link_to_themselves_and_to_each_other() -> None:
-    body = {
+    body: dict[str, Json] = {
         "links": {"self": "http://localhost:7990/rest/capabilities"},
         "capabilities": {"webhooks": "http://localhost:7990/rest/w", "odd": 5},
     }
@@ -160,6 +169,8 @@ def test_capabilities_link_to_themselves_and_to_each_other() -> None:
         ("https://H/ctx/", Place("https", "h", 443, "/ctx")),
         ("http://[::1]:7990", Place("http", "::1", 7990, "")),
         ("ssh://s", Place("ssh", "s", 22, "")),
+        ("https://bücher.example", Place("https", "xn--bcher-kva.example", 443, "")),
+        (f"https://{'ü' * 80}.example", None),
         ("http://h:port", None),
         ("http://[::1", None),
         ("https://", None),
@@ -212,5 +223,10 @@ def test_what_is_not_listed_is_asked_for(answers: list[Answer], outcome: str) ->
 
 def test_a_project_is_asked_for_where_no_repository_is_named() -> None:
     asked: list[str] = []
-    sought = listing.seek(lambda path: asked.append(path) or answer({"key": "MOB"}), "MOB", None)
-    assert (asked, sought.outcome) == (["/rest/api/latest/projects/MOB"], "there")
+
+    def ask(path: str) -> Answer:
+        asked.append(path)
+        return answer({"key": "MOB"})
+
+    assert listing.seek(ask, "MOB", None).outcome == "there"
+    assert asked == ["/rest/api/latest/projects/MOB"]

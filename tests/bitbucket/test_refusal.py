@@ -19,9 +19,11 @@ def answer(
     return Answer("https://h/x", status=status, headers=Headers(headers), body=data.encode())
 
 
-def refused(exception: str | None, message: str = "m", status: int = 401, **more: str) -> Answer:
+def refused(
+    exception: str | None, message: str = "m", status: int = 401, user: str | None = None
+) -> Answer:
     body = {"errors": [{"context": None, "message": message, "exceptionName": exception}]}
-    return answer(status, body, *more.items())
+    return answer(status, body, *([("X-AUSERNAME", user)] if user else []))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def refused(exception: str | None, message: str = "m", status: int = 401, **more
             "not-sent",
         ),
         (refused(PREFIX + "AuthorisationException"), "nobody"),
-        (refused(PREFIX + "AuthorisationException", **{"X-AUSERNAME": "jdoe"}), "forbidden"),
+        (refused(PREFIX + "AuthorisationException", user="jdoe"), "forbidden"),
         (refused(None, "XSRF check failed", 403), "unclear"),
         (
             answer(403, {"message": "Basic Authentication has been disabled on this instance."}),

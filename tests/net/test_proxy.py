@@ -249,6 +249,7 @@ def test_a_page_of_the_proxy_is_recognised(answer: bytes) -> None:
         page("403 Forbidden", "Attention Required! | Cloudflare", "Sorry, you have been blocked"),
         page("403 Forbidden", "403 Forbidden", "", "Server: nginx", "Via: 1.1 squid"),
         page("200 OK", "Log in", "Forgot your password?"),
+        page("200 OK", "How we use Zscaler", "A page of somebody's wiki."),
         page("502 Bad Gateway", "502 Bad Gateway", "", "Server: nginx"),
     ],
 )
