@@ -21,6 +21,7 @@ from diag.api import (
     Wire,
     bitbucket,
     fail,
+    net,
     ok,
     said,
     unknown,
@@ -29,8 +30,9 @@ from diag.api import (
 )
 
 if TYPE_CHECKING:
-    from diag.bitbucket.reception import Fault, Visit
-    from diag.net.http import Answer
+    Answer = net.http.Answer
+    Fault = bitbucket.reception.Fault
+    Visit = bitbucket.reception.Visit
 
 _SEE = "{curl} -i '{request}'"
 _SEE_HEAD = "{curl} -i -o /dev/null -D - '{request}'"

@@ -256,8 +256,8 @@ class Tls(Check):
     )
     NO_CIPHER = fail(
         "tls-no-common-cipher",
-        "no cipher can be agreed on ({openssl}): the server would take {cipher}, in a way that is no"
-        " longer accepted",
+        "no cipher can be agreed on ({openssl}): the server would take {cipher}, in a way that is"
+        " no longer accepted",
         remedy="Allow modern ciphers on the server (ECDHE with AES-GCM or ChaCha20) and, if it has"
         " DH parameters of its own, make them 2048 bits or more.",
         owner="server-admin",

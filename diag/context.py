@@ -265,7 +265,8 @@ def words(settings: Settings, facts: Mapping[type[Fact], Fact]) -> dict[str, str
     if settings.proxy == "none":
         curl.append("--noproxy '*'")
     elif settings.proxy != "env":
-        curl.append(f"--proxy {shlex.quote(re.sub('//[^@/]*@', '//', settings.proxy))}")
+        shown = re.sub("//[^@/]*@", "//", settings.proxy)
+        curl.append(f"--noproxy '' --proxy {shlex.quote(shown)}")  # no bypass: it was asked for
     if settings.ca_file:
         curl.append(f"--cacert {shlex.quote(settings.ca_file)}")
     plain = " ".join(curl)
