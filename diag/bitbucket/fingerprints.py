@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from diag.net.http import Answer
 
-Kind = Literal["product", "waf", "block-page", "login", "default-page", "no-backend"]
+Kind = Literal["product", "waf", "block-page", "login", "default-page"]
 
 _LOOKED_AT = 65536  # bytes of a body that are compared
 
@@ -188,14 +188,31 @@ SIGNS: tuple[Sign, ...] = (
         on="400 403 405 406 429 501",
     ),
     # Page filters and portals on the way out: they know who asks, and for which site.
-    *_signs("block-page", "Zscaler", ("body", "zscaler"), ("server", "zscaler")),
-    *_signs("block-page", "FortiGuard", ("body", "fortiguard|fgtauth"), ("server", "fortiguard")),
+    *_signs(
+        "block-page",
+        "Zscaler",
+        ("body", "zscaler"),
+        ("server", "zscaler"),
+        ("location", r".*zscaler"),
+    ),
+    *_signs(
+        "block-page",
+        "FortiGuard",
+        ("body", "fortiguard|fgtauth"),
+        ("server", "fortiguard"),
+        ("location", r".*fgtauth"),
+    ),
     *_signs(
         "block-page",
         "Palo Alto Networks",
         ("body", r"paloaltonetworks|blocked in accordance with company policy"),
     ),
-    *_signs("block-page", "Cisco Umbrella", ("body", r"block\.opendns\.com|Cisco Umbrella")),
+    *_signs(
+        "block-page",
+        "Cisco Umbrella",
+        ("body", r"block\.opendns\.com|Cisco Umbrella"),
+        ("location", r".*block\.opendns\.com"),
+    ),
     *_signs("block-page", "Cisco Web Security", ("body", r"IronPort|WEB_REPUTATION|BLOCK_WEBCAT")),
     *_signs("block-page", "Forcepoint", ("body", r"Websense|Forcepoint")),
     *_signs("block-page", "Skyhigh Web Gateway", ("body", r"mwg-internal|McAfee Web Gateway")),
@@ -297,10 +314,6 @@ SIGNS: tuple[Sign, ...] = (
         ("body", r"<title>(?:Domain Default page|Default Web Site Page)|cgi-sys/defaultwebpage"),
     ),
     *_signs("default-page", "a web server's list of files", ("body", r"<title>Index of /")),
-    # A gateway that says in other words than 502, 503 or 504 that it has nobody to pass this on to.
-    *_signs(
-        "no-backend", "Cloudflare", ("server", "cloudflare"), on="520 521 522 523 524 525 526 530"
-    ),
 )
 
 # Where a redirect leads when it leads to somebody who signs people in.

@@ -40,7 +40,6 @@ _CODES: Mapping[fingerprints.Kind, str] = {
     "block-page": "http-block-page",
     "login": "http-sso-login",
     "default-page": "http-default-vhost",
-    "no-backend": "http-bad-gateway",
 }
 _STATUSES = {
     401: "http-gateway-auth",
@@ -49,6 +48,9 @@ _STATUSES = {
     502: "http-bad-gateway",
     503: "http-upstream-unavailable",
     504: "http-gateway-timeout",
+    # Cloudflare's own: it cannot reach, or not agree on TLS with, what is behind it.
+    **dict.fromkeys((520, 521, 523, 525, 526, 530), "http-bad-gateway"),
+    **dict.fromkeys((522, 524), "http-gateway-timeout"),
 }
 _FAILURES = {
     "empty": "http-empty-reply",
@@ -178,11 +180,11 @@ def _judge_stranger(answer: Answer) -> Fault | None:
         return Fault("tls-client-cert-required", answer)
     if fingerprints.limits_rate(answer):
         return Fault("http-gateway-rate-limited", answer, {"before": 0})
+    if (seen := fingerprints.recognise(answer)) is not None:
+        return Fault(_CODES[seen.kind], answer, {"product": seen.name, "sign": seen.sign})
     target = location(answer)
     if target is not None and fingerprints.login_address(target):
         return Fault("http-sso-login", answer, {"product": "a login page", "sign": target})
-    if (seen := fingerprints.recognise(answer)) is not None:
-        return Fault(_CODES[seen.kind], answer, {"product": seen.name, "sign": seen.sign})
     status = answer.status or 0
     if status in _STATUSES:
         return Fault(_STATUSES[status], answer)
@@ -287,6 +289,8 @@ def _look_around(ctx: Context, seen: Visit, fault: Fault | None) -> Fault:
     """The fault, or what turns out to be behind it: asked as a browser, or in other places."""
     if (beneath := _beneath(ctx, seen)) is not None:
         return beneath
+    if fault is None and seen.properties.failure is not None:
+        return _unclear(seen)
     asked: dict[str, Callable[[], Answer]] = {}
     if fault is None or not fault.certain or fault.code in _ELSEWHERE:
         for base in _other_bases(seen.base):
@@ -340,7 +344,7 @@ def _judge_front(front: Answer) -> Fault | None:
         names = {"product": "a gateway or firewall", "sign": "only the REST API is kept back"}
         return Fault("http-waf-blocked", front, names)
     fault = judge(front)
-    return fault if fault is not None and fault.certain and front.failure is None else None
+    return fault if fault is not None and fault.code in _ELSEWHERE else None
 
 
 def _unclear(seen: Visit) -> Fault:
@@ -416,14 +420,16 @@ def _follow(ctx: Context, seen: Visit) -> Arrival:
     """Follow the redirects of the REST API by hand, without secret and without cookies."""
     answer = seen.properties
     hops = [answer.url]
+    told: dict[str, Json] = {}
     while (target := location(answer)) is not None:
         told = {"location": target, "hops": list(hops)}
         if target in hops or len(hops) > MAX_HOPS:
             return Arrival(None, (Fault("http-redirect-loop", answer, told),))
         if answer.url.startswith("https:") and target.startswith("http:"):
             return Arrival(None, (Fault("http-downgrade-redirect", answer, told),))
-        if (fault := judge(answer)) is not None and fault.code == "http-sso-login":
-            return Arrival(None, (replace(fault, more={**told, **fault.more}),))
+        if (fault := judge(answer)) is not None and fault.certain:
+            fault = replace(fault, more={**told, **fault.more})
+            return Arrival(None, (_look_around(ctx, seen, fault),))
         hops.append(target)
         answer = _hop(ctx, target)
         if datacenter.marks(answer):
@@ -446,7 +452,8 @@ def _follow(ctx: Context, seen: Visit) -> Arrival:
         fault = Fault("http-unclear", answer, {"what": what})
     fault = replace(fault, more={**told, **fault.more})
     if _becomes_tls(seen.base, hops[-1]):
-        moved = Fault("http-redirects-to-https", seen.properties, {**told, "right_url": hops[-1]})
+        told["right_url"] = hops[-1].removesuffix(PROPERTIES)
+        moved = Fault("http-redirects-to-https", seen.properties, told)
         return Arrival(None, (moved, fault))
     return Arrival(None, (fault,))
 

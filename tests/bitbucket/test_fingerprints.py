@@ -245,7 +245,16 @@ OTHERS: dict[str, tuple[str, str, Answer]] = {
         answer(404, {"message": "no Route matched with those values"}),
     ),
     "files": ("default-page", "list of files", answer(200, "<html><title>Index of /</title>")),
-    "Cloudflare 522": ("no-backend", "Cloudflare", answer(522, "<html>", server="cloudflare")),
+    "Zscaler's redirect": (
+        "block-page",
+        "Zscaler",
+        answer(307, location="https://gateway.zscaler.net"),
+    ),
+    "a portal's redirect": (
+        "block-page",
+        "FortiGuard",
+        answer(303, location="http://10.0.0.1:1000/fgtauth?0a1b2c"),
+    ),
 }
 
 
@@ -307,6 +316,12 @@ JUDGED: dict[str, tuple[str | None, bool, Answer]] = {
     "nginx 503": ("http-upstream-unavailable", True, answer(503, page("503", "nginx"))),
     "nginx 504": ("http-gateway-timeout", True, answer(504, page("504", "nginx"))),
     "Cloudflare 521": ("http-bad-gateway", True, answer(521, "<html>", server="cloudflare")),
+    "Cloudflare 522": ("http-gateway-timeout", True, answer(522, "<html>", server="cloudflare")),
+    "GitLab's login": (
+        "http-other-product",
+        True,
+        answer(302, location="https://git.example.com/users/sign_in"),
+    ),
     "503 of Bitbucket": (None, True, answer(503, "<html>", x_arequestid="@1VT0CNLx453x5668x0")),
     "429 of Bitbucket": ("rate-limited", True, answer(429, x_arequestid="@1VT0CNLx453x5668x0")),
     "429": ("http-gateway-rate-limited", True, answer(429, page("429 Too Many Requests"))),

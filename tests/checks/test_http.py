@@ -335,6 +335,16 @@ def test_another_atlassian_product_says_so_itself() -> None:
     assert "Crowd" in report.problems[0].message
 
 
+def test_a_login_form_at_the_front_is_no_sign_on_before_bitbucket() -> None:
+    def answer(request: Request) -> Response:
+        if request.path == "/":
+            return html(200, page("Acme shop", body='<input type="password">'))
+        return nginx(404, "Not Found")
+
+    with site(answer) as server:
+        assert ask(server)[0].root_cause == "http-unclear"
+
+
 def test_only_the_rest_api_is_kept_back(meet: Meet) -> None:
     def gateway(request: Request, forward: Answer) -> Response:
         kept = request.path == STATUS or request.path.startswith("/rest")
@@ -474,6 +484,8 @@ def test_a_redirect_to_another_host() -> None:
         (lambda request: f"{request.target}x", "http-redirect-loop"),
         (lambda request: f"/login?next={request.path}", "http-sso-login"),
         (lambda _request: "https://acme.okta.com/app", "http-sso-login"),
+        (lambda _request: "https://git.example.com/users/sign_in", "http-other-product"),
+        (lambda _request: "https://gateway.zscaler.net/", "http-block-page"),
         (lambda _request: "http://nowhere.invalid/", "http-redirect-dead-host"),
         (lambda _request: "http://[bad", "http-redirect-dead-host"),
     ],
