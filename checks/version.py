@@ -24,6 +24,10 @@ from diag.api import (
 FIRST_WITH_TOKENS = (5, 5, 0)
 SOON = 60  # days before the end of support from which on it is mentioned
 _SEE = "{curl} '{base_url}/rest/api/latest/application-properties'"
+_SERVER = (
+    " If it is Bitbucket Server, by its licence, support has ended with every version, on "
+    f"{bitbucket.lifecycle.SERVER_ENDED}."
+)
 
 
 class VersionCheck(Check):
@@ -46,20 +50,20 @@ class VersionCheck(Check):
     OK = ok("version-ok", "{name} {version}{support}")
     ENDS_SOON = ok(
         "version-ends-soon",
-        "support for {line} ends on {until}, in {days} days: plan the upgrade to {newer}",
+        "support for {line} ends on {until}, in {days} days: plan the upgrade, best to {newer}",
     )
     UNSUPPORTED = fail(
         "version-unsupported",
         "{name} {version} is older than {profile} needs: {minimum} or newer",
-        remedy="Upgrade Bitbucket; {newer} has long-term support.",
+        remedy="Upgrade Bitbucket, best to {newer}.",
         owner="bitbucket-admin",
         reproduce=_SEE,
     )
     NO_TOKENS = fail(
         "version-no-tokens",
         "{name} {version} has no HTTP access tokens: they came with 5.5{also}",
-        remedy="Upgrade Bitbucket; {newer} has long-term support. Until then only user name and "
-        "password work (--user). A token is answered as if nobody had signed in.",
+        remedy="Upgrade Bitbucket, best to {newer}. Until then only user name and password "
+        "work (--user). A token is answered as if nobody had signed in.",
         owner="bitbucket-admin",
         reproduce=_SEE,
         explains=("auth-token-invalid", "auth-anonymous-fallback"),
@@ -75,7 +79,7 @@ class VersionCheck(Check):
     END_OF_LIFE = warn(
         "version-end-of-life",
         "{name} {version} is out of support since {until}: no more security fixes",
-        remedy="Upgrade to {newer}, which has long-term support.{server}",
+        remedy="Upgrade Bitbucket, best to {newer}.{server}",
         owner="bitbucket-admin",
         reproduce=_SEE,
     )
@@ -96,7 +100,7 @@ class VersionCheck(Check):
             "name": name,
             "version": told["version"],
             "build": told.get("buildNumber"),
-            "newer": bitbucket.lifecycle.recommended(_today()),
+            "newer": bitbucket.lifecycle.recommended(numbers, _today()),
             "base_url": instance.base_url,
         }
         old = minimum is not None and numbers < minimum
@@ -119,21 +123,16 @@ class VersionCheck(Check):
             return
         evidence |= {
             "line": support.line,
-            "until": f"{support.until if support.exact else f'{support.until} at the latest'}",
-            "table_as_of": f"{lifecycle.AS_OF}",
+            "until": str(support),
+            "table_as_of": str(lifecycle.AS_OF),
             "source": lifecycle.SOURCE,
         }
         left = (support.until - _today()).days
         if left < 0:
-            server = (
-                f" With a licence of Bitbucket Server support ended for all versions on "
-                f"{lifecycle.SERVER_ENDED}."
-                if numbers < (*lifecycle.DATA_CENTER_ONLY, 0)
-                else ""
-            )
-            yield self.END_OF_LIFE(**evidence, server=server)
+            maybe_server = numbers < lifecycle.DATA_CENTER_ONLY
+            yield self.END_OF_LIFE(**evidence, server=_SERVER if maybe_server else "")
             return
-        yield self.OK(**evidence, support=f", supported until {evidence['until']}")
+        yield self.OK(**evidence, support=f", supported until {support}")
         if left <= SOON:
             yield self.ENDS_SOON(**evidence, days=left)
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 AS_OF = date(2026, 11, 23)
 SOURCE = "endoflife.date/bitbucket, after Atlassian's Support End of Life Policy"
 SERVER_ENDED = date(2024, 2, 15)  # Bitbucket Server, as opposed to Data Center, in any version
-DATA_CENTER_ONLY = (8, 15)  # from here on there is no Bitbucket Server
+DATA_CENTER_ONLY = (8, 15, 0)  # from here on there is no Bitbucket Server
 
 Line = tuple[int, int]
 Numbers = tuple[int, int, int]
@@ -60,7 +60,9 @@ class Support:
     until: date
     exact: bool  # False: that day at the latest
     line: str  # "9.4"
-    long_term: bool
+
+    def __str__(self) -> str:
+        return f"{self.until}" if self.exact else f"{self.until} at the latest"
 
 
 def parse(text: str) -> Numbers | None:
@@ -78,10 +80,14 @@ def support(numbers: Numbers) -> Support | None:
     if line > max(LINES):
         return None
     newer = min(listed for listed in LINES if listed >= line)
-    return Support(LINES[newer], newer == line, f"{line[0]}.{line[1]}", line in LONG_TERM)
+    return Support(LINES[newer], newer == line, f"{line[0]}.{line[1]}")
 
 
-def recommended(today: date) -> str:
-    """The newest line with long-term support that is still supported, for a remedy."""
-    alive = [line for line in LONG_TERM if LINES[line] >= today] or [max(LINES)]
-    return "{}.{}".format(*max(alive))
+def recommended(than: Numbers, today: date) -> str:
+    """What to upgrade to, in words: the newest line with long-term support, if that is newer."""
+    alive = [line for line, until in LINES.items() if line > than[:2] and until >= today]
+    long_term = [line for line in alive if line in LONG_TERM]
+    if not alive:
+        return "the newest version"
+    best = "{}.{}".format(*max(long_term or alive))
+    return f"{best} (long-term support)" if long_term else best

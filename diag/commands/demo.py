@@ -82,9 +82,7 @@ def settings_from(scenario: Any) -> Any:
     from diag.settings import GivenSecret, Settings
 
     token = scenario.token
-    given = GivenSecret(
-        Secret(token) if token else None, "the demo", announced=token is not None
-    )
+    given = GivenSecret(Secret(token) if token else None, "the demo", announced=token is not None)
     rules = tuple(ConnectToType().convert(rule, None, None) for rule in scenario.connect_to)
     options = dict(scenario.options)
     try:

@@ -201,6 +201,8 @@ def test_the_table_is_in_order() -> None:
 
 
 def test_what_is_recommended() -> None:
-    assert lifecycle.recommended(date(2026, 11, 23)) == "10.2"
-    assert lifecycle.recommended(date(2025, 1, 1)) == "10.2"
-    assert lifecycle.recommended(date(2040, 1, 1)) == "10.4"
+    today = date(2026, 11, 23)
+    assert lifecycle.recommended((9, 4, 1), today) == "10.2 (long-term support)"
+    assert lifecycle.recommended((10, 2, 7), today) == "10.4"
+    assert lifecycle.recommended((10, 4, 0), today) == "the newest version"
+    assert lifecycle.recommended((9, 4, 1), date(2040, 1, 1)) == "the newest version"

@@ -255,7 +255,7 @@ def test_a_failure(name: str) -> None:
     got = get(talk, timeout=0.5, max_bytes=300_000)
     assert (got.failure, got.status) == (failure, status), got.detail
     assert got.detail or failure == "reset"
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3
 
 
 def test_a_greeting_is_kept() -> None:
@@ -503,36 +503,41 @@ def test_an_anonymous_401_says_nothing_about_the_secret() -> None:
 def test_a_401_counts_from_its_first_line_on() -> None:
     """Its body may take seconds, and what waits for a connection meanwhile must not go out."""
     heads: list[bytes] = []
-    refused = threading.Event()
+    waiting, go = threading.Event(), threading.Event()
 
     def talk(connection: Connection) -> None:
         heads.append(connection.receive())
         connection.send(b"HTTP/1.1 401 No\r\nContent-Length: 1000\r\n\r\n")
-        refused.set()
         connection.swallow()
 
     with (
         serving(talk) as server,
-        client(f"http://127.0.0.1:{server.port}", token=TOKEN, timeout=0.6) as http,
+        client(f"http://127.0.0.1:{server.port}", token=TOKEN, timeout=5.0) as http,
     ):
-        late: list[Answer] = []
         connect = http.run.dialer.connect
 
-        def slow_connect(*arguments: Any, **options: Any) -> socket.socket:
-            refused.wait(5)
-            time.sleep(0.05)
+        def connect_late(*arguments: Any, **options: Any) -> socket.socket:
+            if threading.current_thread().name == "late":
+                waiting.set()
+                go.wait(5)
             return connect(*arguments, **options)
 
-        first = threading.Thread(target=http.get, args=("/one",), kwargs={"auth": True})
-        first.start()
-        while not heads:
-            time.sleep(0.01)
-        refused.clear()
-        http.run.dialer.connect = slow_connect  # type: ignore[method-assign]
-        second = threading.Thread(target=lambda: late.append(http.get("/two", auth=True)))
+        http.run.dialer.connect = connect_late  # type: ignore[method-assign]
+        late: list[Answer] = []
+        second = threading.Thread(
+            target=lambda: late.append(http.get("/two", auth=True)), name="late"
+        )
         second.start()
-        refused.set()
-        first.join()
+        assert waiting.wait(5)
+        first = threading.Thread(
+            target=http.get, args=("/one",), kwargs={"auth": True}, daemon=True
+        )
+        first.start()
+        end = time.monotonic() + 5
+        while not http.run.http.fuse_blown and time.monotonic() < end:
+            time.sleep(0.01)
+        assert first.is_alive(), "the body of the 401 is still awaited"
+        go.set()
         second.join()
     assert [b"Bearer" in head for head in heads if head] == [True]
     assert (late[0].failure, late[0].credential_sent) == ("withheld", False)
