@@ -2,9 +2,9 @@
 
     python bench/versus_curl.py [RUNS]
 
-Three commands take turns against the same embedded Bitbucket: one `curl` of one REST path, the same
-questions asked by hand with curl one after the other, and `bbdiag check`. Quoted are medians and the
-ratio to the one curl; single figures of a shared machine say little.
+Three commands take turns against the same embedded Bitbucket: one `curl` of one REST path, the
+same questions asked by hand with curl one after the other, and `bbdiag check`. Quoted are medians
+and the ratio to the one curl; single figures of a shared machine say little.
 """
 
 from __future__ import annotations

@@ -105,8 +105,8 @@ def markdown(known: Checks) -> str:
         "",
         "Generated from the checks themselves (`make docs`); `bbdiag explain CODE` prints the same",
         "in a terminal. Codes are public names: `root_cause` and `problems[].code` of a report.",
-        "*fail* means that it cannot work like this, *warn* that somebody should act, *unknown* that",
-        "it could not be told (never counted as a failure).",
+        "*fail* means that it cannot work like this, *warn* that somebody should act, *unknown*",
+        "that it could not be told (never counted as a failure).",
     ]
     for item in known.checks:
         lines += ["", f"## {item.id}", "", f"*Passes when {item.title}.*", ""]

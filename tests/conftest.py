@@ -28,6 +28,11 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def _rule(text: str) -> ConnectTo:
+    host, port, address, to_port = text.rsplit(":", 3)
+    return ConnectTo(host, int(port), address, int(to_port))
+
+
 def make_settings(
     url: str,
     *,
@@ -38,12 +43,7 @@ def make_settings(
     **options: Any,
 ) -> Settings:
     """`Settings` from plain values; without a profile, one that asks for nothing special."""
-    rules = []
-    for rule in connect_to:
-        if isinstance(rule, str):
-            host, port, address, to_port = rule.rsplit(":", 3)
-            rule = ConnectTo(host, int(port), address, int(to_port))
-        rules.append(rule)
+    rules = tuple(_rule(rule) if isinstance(rule, str) else rule for rule in connect_to)
     given = GivenSecret()
     if token is not None:
         given = GivenSecret(Secret(token) if token else None, "$BITBUCKET_TOKEN", announced=True)
@@ -51,7 +51,7 @@ def make_settings(
     return Settings(
         url=url,
         profile=profile or Profile(),
-        connect_to=tuple(rules),
+        connect_to=rules,
         environ=dict(environ or {}),
         **options,
     )

@@ -1,4 +1,4 @@
-"""A canary for a secret: servers repeat it wherever an answer has room, and no output may show it."""
+"""A canary for a secret: servers repeat it wherever an answer has room, no output may show it."""
 
 from __future__ import annotations
 

@@ -263,9 +263,7 @@ class _Exchange:
         self.question = question
         self.fresh = fresh
         self.patience = timeout or engine.run.settings.timeout
-        self.until = (
-            0.0  # httpcore's own timeouts are per read: this is when the head must be there
-        )
+        self.until = 0.0  # when head or body must be there: httpcore's timeouts are per read
         self.cut_short = False  # not by the server's slowness, but by the end of the run
         self.reused = False  # the connection was open before
         self.credential_sent = False
@@ -498,7 +496,8 @@ class _Backend(httpcore.NetworkBackend):
 
     def _fits(self, sock: socket.socket, host: str) -> bool:
         """Whether TLS on a parked connection is with this host, and verified if it has to be."""
-        if not isinstance(sock, ssl.SSLSocket) or (sock.server_hostname or host) != host:
+        name = _name(host)
+        if not isinstance(sock, ssl.SSLSocket) or (sock.server_hostname or name) != name:
             return False
         context = sock.context
         return not self._verify or (
@@ -566,7 +565,8 @@ class _Stream(httpcore.NetworkStream):
             raise _Trouble("tls", "TLS to a proxy has to be hidden behind a plain socket")
         self._sock.settimeout(_LOCAL.exchange.left())
         try:
-            self._sock = self._context().wrap_socket(self._sock, server_hostname=server_hostname)
+            name = None if server_hostname is None else _name(server_hostname)
+            self._sock = self._context().wrap_socket(self._sock, server_hostname=name)
         except (OSError, ValueError) as error:
             self._sock.close()
             late = isinstance(error, TimeoutError)
@@ -611,6 +611,11 @@ def _classify(error: Exception) -> _Trouble:
     if isinstance(error, OSError):
         return _Trouble("reset", text)
     return _Trouble("not-http", f"{type(error).__name__}: {text}")
+
+
+def _name(host: str) -> str:
+    """A host as certificates name it: the dot that may end it in DNS is never part of that."""
+    return host.rstrip(".")
 
 
 def _can_be_asked(url: httpx.URL) -> bool:

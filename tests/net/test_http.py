@@ -363,6 +363,10 @@ def test_tls_is_verified(ca_file: str) -> None:
         unverified = Wire(secure=True, verified=False)
         with client(f"https://{HOST}", connect_to=rule(server), wire=unverified) as http:
             assert http.get("/status").status == 200
+        absolute = f"{HOST}."  # as DNS may write it; certificates do not
+        rules = rule(server, absolute)
+        with client(f"https://{absolute}", ca_file=ca_file, connect_to=rules) as http:
+            assert http.get("/status").status == 200
         wrong = "other.example.com"
         with client(f"https://{wrong}", ca_file=ca_file, connect_to=rule(server, wrong)) as http:
             assert http.get("/status").failure == "tls"
