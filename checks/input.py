@@ -20,6 +20,7 @@ from diag.api import (
     ok,
     target,
     tokens,
+    verdicts,
     warn,
 )
 
@@ -41,6 +42,7 @@ class Input(Check):
     order = 10
     provides = (Target, Credential)
 
+    CONFIG_INVALID = verdicts.CONFIG_INVALID
     OK = ok("input-ok", "base URL {base_url}, repository {wanted}, {secret}")
     REPO_OPTION_WINS = ok(
         "input-repo-option-wins", "--repo {option} is used, not {in_url} of the URL"
@@ -158,9 +160,9 @@ class Input(Check):
         content, problem = self._read_ca(ctx)
         if parsed.target is not None and problem is None:
             yield parsed.target
-        verdicts = {verdict.code: verdict for verdict in self.verdicts()}
+        declared = {verdict.code: verdict for verdict in self.verdicts()}
         for note in parsed.notes:
-            yield verdicts[note.code](**_quoted(ctx, note.evidence))
+            yield declared[note.code](**_quoted(ctx, note.evidence))
         if problem is not None:
             yield problem
 

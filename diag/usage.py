@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 from diag.model import Status
 from diag.report import CheckResult, FindingResult, Problem, Report, RunInfo, TargetInfo
 from diag.secret import Scrubber, Secret
+from diag.verdicts import CONFIG_INVALID
 from diag.version import VERSION
-
-CODE = "input-config-invalid"
 
 
 def scrub(text: str) -> str:
@@ -26,14 +25,15 @@ def scrub(text: str) -> str:
 
 def document(message: str) -> str:
     """One JSON document that says what is wrong with the call."""
+    verdict = CONFIG_INVALID
     problem = Problem(
-        code=CODE,
-        status=Status.FAIL,
+        code=verdict.code,
+        status=verdict.status,
         check="input",
-        message=scrub(message),
-        remedy="Correct the call or the file it names; bbdiag --help describes every option.",
-        owner="you",
-        reproduce=("bbdiag --help",),
+        message=verdict.message.format(problem=scrub(message)),
+        remedy=verdict.remedy,
+        owner=verdict.owner,
+        reproduce=verdict.reproduce,
     )
     return _print((problem,), ())
 

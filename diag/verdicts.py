@@ -8,6 +8,13 @@ from __future__ import annotations
 
 from diag.model import fail, warn
 
+CONFIG_INVALID = fail(  # concluded by the command line, before there is a run
+    "input-config-invalid",
+    "{problem}",
+    remedy="Correct the call or the file it names; bbdiag --help describes every option.",
+    owner="you",
+    reproduce="bbdiag check --help",
+)
 SERVER_ERROR = fail(
     "server-error",
     "Bitbucket itself fails: it answers {status} to {request}: {said}",
