@@ -10,7 +10,7 @@ from diag.model import fail, warn
 
 CONFIG_INVALID = fail(  # concluded by the command line, before there is a run
     "input-config-invalid",
-    "{problem}",
+    "the call is wrong in itself: {problem}",
     remedy="Correct the call or the file it names; bbdiag --help describes every option.",
     owner="you",
     reproduce="bbdiag check --help",
