@@ -30,10 +30,12 @@ from diag.api import (
     tokens,
     trouble,
     unknown,
+    verdicts,
     warn,
 )
 
 WHO_AM_I = "{curl_auth} -i '{url}/rest/api/latest/application-properties'"
+UNTOLD = "wrong, revoked or expired, it does not tell which"
 EXPIRED_REMEDY = "The password has expired: set a new one in the browser, at {url}/login."
 REFUSED_REMEDY = (
     "Sign in with both in the browser, at {url}/login: if that works, the password may no longer be"
@@ -79,14 +81,7 @@ class Auth(Troubles, Check):
         "auth-secret-kept-unverified",
         "the secret was not sent: the server's certificate did not pass verification",
     )
-    TOKEN_INVALID = fail(
-        "auth-token-invalid",
-        "Bitbucket refuses {secret}: wrong, revoked or expired, it does not tell which ({said})",
-        remedy="Make a new HTTP access token (your picture > Manage account > HTTP access tokens,"
-        " or the settings of the project or repository) and put it where the old one was.",
-        owner="you",
-        reproduce=WHO_AM_I,
-    )
+    TOKEN_INVALID = verdicts.TOKEN_INVALID
     ANONYMOUS_FALLBACK = fail(
         "auth-anonymous-fallback",
         "Bitbucket ignores {secret} and answers as to somebody who did not sign in",
@@ -216,6 +211,7 @@ class Auth(Troubles, Check):
             "status": answer.status,
             "said": said(ctx, answer),
             "secret": self._named(ctx),
+            "reason": UNTOLD,
             "user": ctx.credential.user or "the user",
         }
         match datacenter.refusal(answer):
@@ -259,14 +255,14 @@ class Auth(Troubles, Check):
         if credential.scheme == "bearer":
             if tokens.no_token(secret):
                 reason = "it has not the form of a token; a password needs its user name"
-                return self.SCHEME_WRONG(reason=reason, **evidence)
+                return self.SCHEME_WRONG(**evidence | {"reason": reason})
             return self.TOKEN_INVALID(**evidence)
         issuer = tokens.issuer(secret)
         if issuer is None or issuer.bitbucket != "datacenter":
             return self.TOKEN_INVALID(remedy=REFUSED_REMEDY, **evidence)
         if credential.user == "x-token-auth":
             reason = "the token of a project or repository goes without a user name"
-            return self.SCHEME_WRONG(reason=reason, **evidence)
+            return self.SCHEME_WRONG(**evidence | {"reason": reason})
         return self.TOKEN_INVALID(remedy=OWNER_REMEDY, **evidence)
 
     def _ignored(self, ctx: Context, answer: net.http.Answer) -> Finding | None:

@@ -27,7 +27,7 @@ from diag.api import (
     ssh_greeting,
     trouble,
     unknown,
-    warn,
+    verdicts,
     why_no_ssh,
 )
 
@@ -66,14 +66,7 @@ class Git(Troubles, Check):
         owner="bitbucket-admin",
         reproduce=FIRST_STEP,
     )
-    SSH_UNREACHABLE = warn(
-        "git-ssh-unreachable",
-        "git over SSH does not work from here: {ssh_host}, port {ssh_port}: {reason}",
-        remedy="Have port {ssh_port} opened to where clones are made, or clone over HTTP. If it is"
-        " meant to be closed, switch SSH off in Bitbucket, so that nobody is shown the links.",
-        owner="network-admin",
-        reproduce="nc -vz {ssh_host} {ssh_port}",
-    )
+    SSH_UNREACHABLE = verdicts.GIT_SSH_UNREACHABLE
     UNCLEAR = unknown(
         "git-unclear",
         "whether git can clone over HTTP could not be told: {request} is answered {status}: {said}",

@@ -144,44 +144,13 @@ class Http(Check):
         owner="server-admin",
         reproduce=_SEE_HEAD,
     )
-    SSO = fail(
-        "http-sso-login",
-        "somebody who wants people to sign in answers in place of Bitbucket: {product} ({sign})",
-        remedy="Programs cannot sign in there. Exempt /rest, /scm and /status from the single "
-        "sign-on in front of Bitbucket: it checks tokens itself.",
-        owner="server-admin",
-        reproduce=_SEE,
-    )
+    SSO = verdicts.SSO_LOGIN
 
     # somebody on the way
 
-    GATEWAY_AUTH = fail(
-        "http-gateway-auth",
-        "the reverse proxy wants a login of its own, before Bitbucket is asked ({login})",
-        remedy="Exempt /rest, /scm and /status from the login of the reverse proxy, or let it pass "
-        "for the addresses of {profile}: a request has room for one login only, and that is the "
-        "token for Bitbucket.",
-        owner="server-admin",
-        reproduce=_SEE,
-    )
-    WAF = fail(
-        "http-waf-blocked",
-        "the request is rejected before it gets to Bitbucket, by {product} (HTTP {status}, {sign})",
-        remedy="Have the rules of the firewall or gateway in front of Bitbucket let REST requests "
-        "pass (/rest, /scm, /status), for this client's address if they go by address. Give them "
-        "the time of this run, and the number if the page shows one.",
-        owner="network-admin",
-        reproduce=_SEE,
-    )
-    BLOCK_PAGE = fail(
-        "http-block-page",
-        "a web page of somebody else answers, HTTP {status} where JSON belongs: {product} ({sign})",
-        remedy="Open {url} in a browser on this machine to see the page. A web filter needs an "
-        "exception for {host}, a portal a login; if the page belongs to the server, the URL or its "
-        "reverse proxy is wrong.",
-        owner="network-admin",
-        reproduce=_SEE,
-    )
+    GATEWAY_AUTH = verdicts.GATEWAY_AUTH
+    WAF = verdicts.WAF_BLOCKED
+    BLOCK_PAGE = verdicts.BLOCK_PAGE
     USER_AGENT = fail(
         "http-user-agent-blocked",
         "requests of programs are rejected (HTTP {status}); the same one passes under the name of "
@@ -202,15 +171,7 @@ class Http(Check):
     RATE_LIMITED = verdicts.RATE_LIMITED
     GATEWAY_RATE_LIMITED = verdicts.GATEWAY_RATE_LIMITED
     BAD_GATEWAY = verdicts.BAD_GATEWAY
-    UPSTREAM = fail(
-        "http-upstream-unavailable",
-        "the gateway before Bitbucket has nobody to pass requests on to, or does not want to (HTTP "
-        "503 from {server}, without any mark of Bitbucket)",
-        remedy="Look at the gateway's view of its backends: health checks, maintenance page, empty "
-        "pool, connection limits. Then see whether Bitbucket runs at all.",
-        owner="server-admin",
-        reproduce=_SEE,
-    )
+    UPSTREAM = verdicts.UPSTREAM_UNAVAILABLE
     GATEWAY_TIMEOUT = verdicts.GATEWAY_TIMEOUT
 
     # broken answers

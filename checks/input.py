@@ -25,6 +25,7 @@ from diag.api import (
 )
 
 _SEE_URL = "printf '%s' \"$BITBUCKET_URL\" | od -c"
+_SEE_CLOUD = "{curl} https://api.bitbucket.org/2.0/hook_events"
 _VARIABLE = "printf '%s' \"$BITBUCKET_TOKEN\""
 
 
@@ -47,12 +48,16 @@ class Input(Check):
     REPO_OPTION_WINS = ok(
         "input-repo-option-wins", "--repo {option} is used, not {in_url} of the URL"
     )
+    CLOUD_PORT = ok(
+        "input-cloud-port", "port {port} of the URL is not used: Bitbucket Cloud is on port 443"
+    )
     MISSING_SCHEME = warn(
         "input-url-missing-scheme",
         "the URL does not begin with https:// or http://; it was taken as {taken}",
         remedy="Write the URL out: programs differ in what they take it for.",
         owner="you",
         reproduce="{curl} {base_url}/status",
+        explains=("tls-plaintext-port",),
     )
     PAGE_PATH = warn(
         "input-url-has-page-path",
@@ -161,17 +166,23 @@ class Input(Check):
         if parsed.target is not None and problem is None:
             yield parsed.target
         declared = {verdict.code: verdict for verdict in self.verdicts()}
+        kind = parsed.target.kind if parsed.target else "unknown"
         for note in parsed.notes:
-            yield declared[note.code](**_quoted(ctx, note.evidence))
+            verdict = declared[note.code]
+            pasted = verdict in (self.PAGE_PATH, self.API_PATH)
+            lines = [_SEE_CLOUD] if pasted and kind == "cloud" else None
+            yield verdict(reproduce=lines, **_quoted(ctx, note.evidence))
         if problem is not None:
             yield problem
 
         given = ctx.settings.given
         user = ctx.settings.user or given.user
         scheme: tokens.Scheme = "basic" if user else "bearer"
-        flaw = self._judge_secret(ctx, scheme, parsed.target.kind if parsed.target else "unknown")
+        flaw = self._judge_secret(ctx, scheme, kind)
         if flaw is not None:
             yield flaw
+        elif kind == "cloud" and given.secret and tokens.is_consumer(given.secret, user):
+            yield Credential(given.secret, "grant", user, given.source)
         else:
             yield Credential(given.secret, scheme, user, given.source)
 

@@ -25,6 +25,7 @@ from diag.api import (
     skip,
     trouble,
     unknown,
+    verdicts,
     warn,
 )
 
@@ -52,14 +53,7 @@ class Permission(Troubles, Check):
     OK = ok("permission-ok", "{who} may {doing} {where}, as {profile} needs it")
     ANONYMOUS = skip("permission-anonymous", "nobody signed in: give a token to go on")
     LIMITED = skip("permission-not-asked", "no further requests are let through (see check git)")
-    MISSING = fail(
-        "perm-admin-missing",
-        "{who} may not {doing} {where}, but {profile} needs that now ({stage})",
-        remedy="Give the owner of the secret that right: Repository settings > Permissions (or the"
-        " project's). For a token of a project or repository: make one with that right.",
-        owner="project-admin",
-        reproduce=SEE_STATUS,
-    )
+    MISSING = verdicts.ADMIN_MISSING
     SCOPE_LIMITED = fail(
         "perm-token-scope-limited",
         "the token may not {doing} {where}, though its owner, {who}, may: the token was made with"
@@ -69,13 +63,7 @@ class Permission(Troubles, Check):
         owner="you",
         reproduce=SEE_STATUS,
     )
-    TOO_BROAD = warn(
-        "perm-too-broad",
-        "{who} may {too_much}, but {profile} only has to {doing} {where} now ({stage})",
-        remedy="Replace the token by one with less: whoever gets hold of it can do all of that.",
-        owner="you",
-        reproduce="{curl_auth} '{request}'",
-    )
+    TOO_BROAD = verdicts.TOO_BROAD
     ARCHIVED = warn(
         "perm-repo-archived",
         "{where} is archived: it can be read, but neither changed nor built from",

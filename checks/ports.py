@@ -41,6 +41,7 @@ class Ports(Check):
     id = "ports"
     title = "no other port is the right one"
     order = 45
+    kinds = frozenset({"datacenter", "unknown"})  # Bitbucket Cloud has but one
     requires = (Target, Addresses)
     after = (Channel,)
 

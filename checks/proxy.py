@@ -36,6 +36,7 @@ _BEYOND = (  # the proxy is there, but does not get us to the target
     "proxy-upstream-timeout",
     "proxy-unclear",
 )
+_BY_POLICY = ("proxy-denied", "proxy-block-page")  # not unable, but told to
 
 
 class ProxyWay(Check):
@@ -184,7 +185,7 @@ class ProxyWay(Check):
     BYPASS_MISSING = fail(
         "proxy-bypass-missing",
         "the proxy {proxy} ({source}) does not get to {place}, but directly it works: {proof}",
-        remedy="Add {host} to NO_PROXY.{hint}",
+        remedy="Add {host} to NO_PROXY.",
         owner="you",
         reproduce=("{curl} -v --noproxy '*' {url}", _CURL),
         explains=_BEYOND,
@@ -278,10 +279,7 @@ class ProxyWay(Check):
             ctx.count_request()
         known = self._known(ctx, choice, proxy, outcome)
         if outcome.carrier is None:
-            stopped = self._STOPS[outcome.stop](**known)
-            yield stopped
-            if stopped.code in _BEYOND:
-                yield from self._past(ctx, known)
+            yield from self._stopped(ctx, self._STOPS[outcome.stop], known)
             return
         if isinstance(outcome.carrier, net.dial.Forwarder):
             dialer.forward(target.host, target.port, outcome.carrier)
@@ -318,17 +316,25 @@ class ProxyWay(Check):
             "answer": ctx.quote(outcome.answer) or None,
         }
 
-    def _past(self, ctx: Context, known: dict[str, Any]) -> Iterator[Finding]:
-        """Would it work without the proxy?"""
-        proof = net.passage.directly(ctx.target, ctx.dialer, ctx.trust.context(), ctx.timeout)
+    def _stopped(self, ctx: Context, verdict: Verdict, known: dict[str, Any]) -> Iterator[Finding]:
+        """The proxy opened no way; would it work without the proxy?"""
+        proof = None
+        if verdict.code in _BEYOND:
+            proof = net.passage.directly(ctx.target, ctx.dialer, ctx.trust.context(), ctx.timeout)
         if proof is None:
+            yield verdict(**known)
             return
-        if ctx.settings.proxy != "env":
-            remedy = "Leave the proxy out: --proxy none."
-            yield self.BYPASS_MISSING(**known, proof=proof, hint="", remedy=remedy)
+        by_environment = ctx.settings.proxy == "env"
+        entry = net.proxyenv.HOPEFUL.decide(*self._question(ctx)).entry if by_environment else None
+        without = (
+            "add {host} to NO_PROXY" if by_environment else "leave the proxy out: --proxy none"
+        )
+        if verdict.code in _BY_POLICY and entry is None:
+            more = f" Directly it works ({{proof}}): if that is allowed, {without}."
+            yield verdict(**known, proof=proof, remedy=verdict.remedy + more)
             return
-        hoped = net.proxyenv.HOPEFUL.decide(*self._question(ctx))
-        hint = ""
-        if hoped.entry is not None:
-            hint = f" Its entry {hoped.entry} was meant to do it, but curl and git ignore that."
-        yield self.BYPASS_MISSING(**known, proof=proof, hint=hint)
+        yield verdict(**known)
+        remedy = without[0].upper() + without[1:] + "."
+        if entry is not None:
+            remedy += " Its entry {entry} was meant to do it, but curl and git ignore that."
+        yield self.BYPASS_MISSING(**known, proof=proof, entry=entry, remedy=remedy)

@@ -86,14 +86,7 @@ class Repos(Troubles, Check):
         owner="project-admin",
         reproduce="{curl_auth} '{url}/rest/api/1.0/repos?permission=REPO_READ&limit=1'",
     )
-    NOT_VISIBLE = fail(
-        "perm-repo-not-visible",
-        "{who} cannot see {wanted}: {reason}",
-        remedy="Check the name ({near}). If it is right, give the owner of the secret at least read"
-        " access: Repository settings > Permissions.",
-        owner="project-admin",
-        reproduce="{curl_auth} -i '{request}'",
-    )
+    NOT_VISIBLE = verdicts.REPO_NOT_VISIBLE
     PROJECT_NOT_FOUND = fail(
         "perm-project-not-found",
         "Bitbucket has no project {key}",

@@ -187,14 +187,7 @@ class Tcp(Check):
         owner="dns-admin",
         reproduce=("dig +short {host} A {host} AAAA", _NC),
     )
-    AAAA = warn(
-        "dns-aaaa-broken",
-        "the IPv6 address of {host} does not work from here: {dead}",
-        remedy="Remove the AAAA record, or make the service reachable over IPv6. Clients that try "
-        "IPv6 first are slow or fail, those with IPv4 alone notice nothing.",
-        owner="dns-admin",
-        reproduce=("dig +short {host} AAAA", _NC),
-    )
+    AAAA = verdicts.AAAA_BROKEN
     IPV6_ONLY = fail(
         "dns-ipv6-only",
         "{host} has only IPv6 addresses ({addresses}), and this machine has no IPv6",
@@ -277,7 +270,8 @@ class Tcp(Check):
         )
         told = evidence | _told(main) | {"note": _note(main, aside)}
         named = ctx[Addresses].source not in {"literal", "connect-to"}
-        if main.kind == "no-route" and ":" in main.address and named and net.tcp.lacks_ipv6():
+        homeless = main.kind in {"no-route", "net-unreachable"} and ":" in main.address
+        if homeless and named and net.tcp.lacks_ipv6():
             return self.IPV6_ONLY(**told, addresses=[one.address for one in bad])
         if main.kind == "silent" and main.elapsed_ms < _TOO_SHORT:
             why = f"no answer within {main.elapsed_ms:.0f} ms, too short a time to tell"
@@ -319,6 +313,8 @@ class Tcp(Check):
         self, good: Sequence[Answer], bad: Sequence[Answer], evidence: dict[str, Any]
     ) -> Iterator[Finding]:
         """Some addresses can be connected to, others cannot."""
+        if net.dns.is_localhost(evidence["host"]):
+            return  # ::1 stands beside 127.0.0.1 on every machine, whoever listens there
         dead = [one for one in bad if one.kind in _WORDS and one.neighbour in {None, one.address}]
         if not any(":" in one.address for one in good):
             # Where a router has no route for it, it is this network that lacks IPv6.

@@ -372,7 +372,10 @@ class Tls(Check):
     def _only_here(self, ctx: Context, way: Way, shaken: Handshake, peer: Peer) -> Finding:
         """What passes here does not pass at somebody who trusts Mozilla's list alone: why?"""
         issuer = ctx.quote(peer.issuer)
-        if product := net.inspectors.product([peer.issuer_name]):
+        product = net.inspectors.product([peer.issuer_name])
+        if product is None and ctx.target.kind == "cloud":  # its own one is of a public CA
+            product = "somebody on the way"
+        if product:
             return self.INSPECTED(product=product, issuer=issuer, heuristic=True)
         if net.tls_way.lacks_intermediate(way, ctx.trust, shaken):
             verdict = self.CHAIN_INCOMPLETE if ctx.profile.from_internet else self.CHAIN_HELPED
@@ -408,8 +411,9 @@ class Tls(Check):
 
     def _server_time(self, ctx: Context) -> Iterator[ServerTime]:
         """The server's clock. Asked without verification, as the dates are what is in doubt."""
-        base = ctx.target.base_url
-        answer = ctx.http.get(base + "/status", verify=False, fresh=True)
+        base, cloud = ctx.target.base_url, ctx.target.kind == "cloud"
+        path = bitbucket.cloud.HOOK_EVENTS if cloud else bitbucket.datacenter.STATUS
+        answer = ctx.http.get(base + path, verify=False, fresh=True)
         told = bitbucket.reception.server_time(bitbucket.reception.Visit(base, answer, answer))
         if told is not None:
             yield told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from diag.api import Addresses, Check, Context, Fact, Finding, Route, Target, net, ok, skip, warn
 
@@ -13,13 +14,12 @@ class Vantage(Check):
     That a connection works from here proves little for a product that runs on the internet: it
     cannot reach a private address, and it comes from other addresses than this machine. For a
     product that publishes its addresses, this check prints the firewall request, ready to hand
-    over.
+    over; for Bitbucket Cloud, what has to be on the workspace's list of allowed IP addresses.
     """
 
     id = "vantage"
     title = "the product can get here from where it runs"
     order = 130
-    kinds = frozenset({"datacenter", "unknown"})  # Bitbucket Cloud is on the internet anyway
     requires = (Target,)
     after = (Route, Addresses)
 
@@ -36,6 +36,11 @@ class Vantage(Check):
         "vantage-allowlist",
         "firewall request: allow {profile}, from {sources}, to {destination} over TCP",
     )
+    CLOUD = ok(
+        "vantage-cloud-allowlist",
+        "if the workspace allows only listed IP addresses, these of {profile} must be on its list:"
+        " {sources}; whether {profile} gets to Bitbucket Cloud cannot be tested from here",
+    )
     NOT_NEEDED = skip("vantage-not-needed", "{profile} does not connect from the internet")
     UNTOLD = skip("vantage-untold", "the address of {host} is not known")
 
@@ -43,6 +48,9 @@ class Vantage(Check):
         target, profile = ctx.target, ctx.profile
         if not profile.from_internet:
             yield self.NOT_NEEDED()
+            return
+        if target.kind == "cloud":
+            yield self.CLOUD(**self._sources(ctx))
             return
         addresses = self._addresses(ctx)
         if addresses is None:
@@ -54,12 +62,21 @@ class Vantage(Check):
         else:
             host = f"[{target.host}]" if ":" in target.host else target.host
             yield self.ALLOWLIST(
-                sources=[egress.cidr for egress in profile.egress] or "anywhere",
-                published_as=[egress.published_as for egress in profile.egress],
-                published_at=profile.egress_source,
+                **self._sources(ctx),
                 destination=f"{host}:{target.port}",
                 addresses=addresses,
             )
+
+    @staticmethod
+    def _sources(ctx: Context) -> dict[str, Any]:
+        """Where the product comes from, as a firewall takes it and as it was published."""
+        profile = ctx.profile
+        unknown = f"see {profile.egress_source}" if profile.egress_source else "anywhere"
+        return {
+            "sources": [egress.cidr for egress in profile.egress] or unknown,
+            "published_as": [egress.published_as for egress in profile.egress],
+            "published_at": profile.egress_source,
+        }
 
     @staticmethod
     def _addresses(ctx: Context) -> tuple[str, ...] | None:

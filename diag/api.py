@@ -7,8 +7,17 @@ The network lies in `net` (`net.dns`, `net.tcp`, …: imported when first used).
 
 from __future__ import annotations
 
-from diag import bitbucket, cafile, net, target, tokens, verdicts
+from diag import bitbucket, cafile, net, scopes, target, tokens, verdicts
 from diag.asking import Asker, Troubles, said, ssh_greeting, trouble, why_no_ssh
+from diag.asking_cloud import (
+    SEE_HEADERS,
+    STATUS_PAGE,
+    CloudTroubles,
+    cloud_evidence,
+    cloud_get,
+    cloud_said,
+    cloud_trouble,
+)
 from diag.check import Check
 from diag.context import Context, DeadlineExceededError, Timing
 from diag.facts import (
@@ -17,6 +26,10 @@ from diag.facts import (
     Channel,
     Clone,
     CloneTried,
+    CloudAccess,
+    CloudHooks,
+    CloudReads,
+    CloudTried,
     Credential,
     Fact,
     Identity,
@@ -37,6 +50,8 @@ from diag.model import Finding, Json, Owner, Status, Verdict, fail, ok, skip, un
 from diag.report import CheckResult, Problem, Report, Style, sentence
 
 __all__ = [
+    "SEE_HEADERS",
+    "STATUS_PAGE",
     "Addresses",
     "Asker",
     "CertificateDates",
@@ -45,6 +60,11 @@ __all__ = [
     "CheckResult",
     "Clone",
     "CloneTried",
+    "CloudAccess",
+    "CloudHooks",
+    "CloudReads",
+    "CloudTried",
+    "CloudTroubles",
     "Context",
     "Credential",
     "DeadlineExceededError",
@@ -74,10 +94,15 @@ __all__ = [
     "Wire",
     "bitbucket",
     "cafile",
+    "cloud_evidence",
+    "cloud_get",
+    "cloud_said",
+    "cloud_trouble",
     "fail",
     "net",
     "ok",
     "said",
+    "scopes",
     "sentence",
     "skip",
     "ssh_greeting",

@@ -103,7 +103,7 @@ _BY_STATUS_OF_A_GATEWAY = {
 def trouble(ctx: Context, answer: Answer) -> Finding | None:
     """What is wrong with an answer, where that would be wrong with any: it came broken or not at
     all, a rate limit, a failing Bitbucket, a gateway. None if it is nothing of that."""
-    verdict = _trouble(answer)
+    verdict = general(answer)
     if verdict is None:
         return None
     curl = "{curl_auth}" if answer.credential_sent else "{curl}"
@@ -121,7 +121,8 @@ def trouble(ctx: Context, answer: Answer) -> Finding | None:
     )
 
 
-def _trouble(answer: Answer) -> Verdict | None:
+def general(answer: Answer) -> Verdict | None:
+    """The verdict on an answer, where it would be one on any."""
     if answer.failure is not None:
         return _BY_FAILURE.get(answer.failure)
     status = answer.status or 0
@@ -159,7 +160,7 @@ def ssh_greeting(ctx: Context, host: str, port: int, timeout: float) -> Banner |
         return None
     end = time.monotonic() + min(timeout, ctx.timeout)
     if ctx.dialer.mapped(host, port) is None:
-        if any(rule.host.lower() == host for rule in ctx.settings.connect_to):
+        if ctx.dialer.led_elsewhere(host):
             return None
         if host != ctx.target.host:  # else check `tcp` has found out which address works
             addresses = net.dns.resolves(host, end - time.monotonic())

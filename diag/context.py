@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diag.facts import Credential, Fact, Target
-from diag.target import parse
+from diag.target import WEBSITE, parse
 
 if TYPE_CHECKING:
     from diag.check import Check
@@ -260,7 +260,7 @@ def words(settings: Settings, facts: Mapping[type[Fact], Fact]) -> dict[str, str
     curl.extend(
         f"--connect-to {rule.host}:{rule.port}:{rule.address}:{rule.to_port}"
         for rule in settings.connect_to
-        if not isinstance(target, Target) or (rule.host, rule.port) == (target.host, target.port)
+        if not isinstance(target, Target) or (rule.host, rule.port) in _named(target)
     )
     if settings.proxy == "none":
         curl.append("--noproxy '*'")
@@ -272,11 +272,12 @@ def words(settings: Settings, facts: Mapping[type[Fact], Fact]) -> dict[str, str
     plain = " ".join(curl)
     auth = plain
     if isinstance(credential, Credential) and credential.secret is not None:
-        auth += (
-            ' -H "Authorization: Bearer $BITBUCKET_TOKEN"'
-            if credential.scheme == "bearer"
-            else f' -u {shlex.quote(credential.user or "")}:"$BITBUCKET_TOKEN"'
-        )
+        user = shlex.quote(credential.user or "")
+        auth += {
+            "bearer": ' -H "Authorization: Bearer $BITBUCKET_TOKEN"',
+            "basic": f' -u {user}:"$BITBUCKET_TOKEN"',
+            "grant": ' -H "Authorization: Bearer $ACCESS_TOKEN"',  # see check cloud-auth
+        }[credential.scheme]
     result = {
         "curl": plain,
         "curl_auth": auth,
@@ -297,6 +298,12 @@ def words(settings: Settings, facts: Mapping[type[Fact], Fact]) -> dict[str, str
             "repository": target.repository or "REPOSITORY",
         }
     return result
+
+
+def _named(target: Target) -> set[tuple[str, int]]:
+    """Where the requests of a run go: on Bitbucket Cloud to the website, too."""
+    also = {(WEBSITE, 443)} if target.kind == "cloud" else set()
+    return {(target.host, target.port), *also}
 
 
 def _connect(rules: Sequence[Any], target: Target) -> str:

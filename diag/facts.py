@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from diag.scopes import Vocabulary, vocabulary
 from diag.secret import Secret
 
 
@@ -51,10 +52,14 @@ class Target(Fact):
 
 @dataclass(frozen=True, slots=True)
 class Credential(Fact):
-    """The secret and how it is to be sent; `secret` is None in an anonymous run. From `input`."""
+    """The secret and how it is to be sent; `secret` is None in an anonymous run. From `input`.
+
+    With "grant" it is the secret of an OAuth consumer of Bitbucket Cloud, `user` its key: both are
+    exchanged for a token (`Http.client_credentials_grant`), and no other request carries them.
+    """
 
     secret: Secret | None
-    scheme: Literal["basic", "bearer"] = "bearer"
+    scheme: Literal["basic", "bearer", "grant"] = "bearer"
     user: str | None = None
     source: str = "none"  # "$BITBUCKET_TOKEN", "file token.txt", …
 
@@ -174,6 +179,56 @@ class Identity(Fact):
         if self.kind == "user":
             return f"user {self.name}"
         return "nobody in particular" if self.kind == "anonymous" else "the token"
+
+
+@dataclass(frozen=True, slots=True)
+class CloudAccess(Fact):
+    """What Bitbucket Cloud says about the credential in the headers of its answers. From
+    `cloud-auth`."""
+
+    kind: str  # X-Credential-Type: "api_token", "repo_access_token", "oauth2", …; "" if not told
+    scopes: tuple[str, ...] | None  # X-OAuth-Scopes; None if not told
+    app: bool = False  # an OAuth consumer that acts for its workspace, not for a user
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return vocabulary(self.scopes or (), self.kind)
+
+    @property
+    def of_resource(self) -> bool:
+        """It belongs to a repository, project or workspace, and not to a person."""
+        return self.app or self.kind.endswith("_access_token")
+
+
+@dataclass(frozen=True, slots=True)
+class CloudTried:
+    """What came of doing a thing that a product needs: part of `CloudReads` and `CloudHooks`.
+
+    `outcome` is that of `diag.bitbucket.cloud`; the scopes are those that a 403 names.
+    """
+
+    need: str  # of `diag.scopes.NEEDS`
+    request: str
+    outcome: str
+    required: tuple[str, ...] = ()
+    granted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CloudReads(Fact):
+    """The wanted repository is there, or only a scope is in the way of telling; and what may be
+    read of it. From `cloud-repository`."""
+
+    full_name: str  # as Bitbucket writes it, else as it was given
+    private: bool | None
+    tried: tuple[CloudTried, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CloudHooks(Fact):
+    """What came of asking for the webhooks of the wanted repository. From `cloud-permission`."""
+
+    tried: tuple[CloudTried, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from diag.scopes import NEEDS
+
 FORMAT = 1  # of the files
 RIGHTS = ("admin", "write", "read")
 _BUILT_IN = Path(__file__).with_name("profiles")
@@ -31,10 +33,24 @@ class Egress:
 
 @dataclass(frozen=True, slots=True)
 class CloudScopes:
-    """Scopes that a Bitbucket Cloud token needs, before and after the webhooks exist."""
+    """What a credential for Bitbucket Cloud has to allow, as needs of `diag.scopes`: before and
+    after the webhooks exist, and besides with credentials of one kind. Empty: not known."""
 
     setup: tuple[str, ...] = ()
     steady: tuple[str, ...] = ()
+    api_token: tuple[str, ...] = ()
+    oauth: tuple[str, ...] = ()
+    access_token: tuple[str, ...] = ()  # of a repository, project or workspace
+
+    def needs(self, stage: str, credential: str) -> tuple[str, ...]:
+        """All needs at a stage, "setup" or "steady", of a credential with this
+        X-Credential-Type."""
+        always = self.setup if stage == "setup" else self.steady
+        if not always:
+            return ()
+        kinds = {"api_token": self.api_token, "oauth2": self.oauth}
+        ends = self.access_token if credential.endswith("_access_token") else ()
+        return tuple(dict.fromkeys((*always, *kinds.get(credential, ends))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +128,11 @@ def _profile(top: _Table) -> Profile:
         egress=network.take("egress", _egress, default=()),
         egress_source=network.take("source", _text, default=""),
         cloud=CloudScopes(
-            setup=cloud.take("setup", _texts, default=()),
-            steady=cloud.take("steady", _texts, default=()),
+            setup=cloud.take("setup", _needs, default=()),
+            steady=cloud.take("steady", _needs, default=()),
+            api_token=cloud.take("api_token", _needs, default=()),
+            oauth=cloud.take("oauth", _needs, default=()),
+            access_token=cloud.take("access_token", _needs, default=()),
         ),
     )
     for table in (top, datacenter, cloud, network):
@@ -190,6 +209,15 @@ def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise TypeError(f'must be a list such as ["…", "…"], not {_shown(value)}')
     return tuple(_text(item) for item in value)
+
+
+def _needs(value: Any) -> tuple[str, ...]:
+    texts = _texts(value)
+    for text in texts:
+        if text not in NEEDS:
+            near = _near(text, [*NEEDS])
+            raise ValueError(f"holds {text!r}, no need;{near} there are: {', '.join(NEEDS)}")
+    return texts
 
 
 def _flag(value: Any) -> bool:

@@ -19,7 +19,8 @@ from diag.model import Json
 from diag.secret import MASK, Secret
 from diag.tokens import issuer
 
-_CLOUD = "bitbucket.org"
+WEBSITE, _API = "bitbucket.org", "api.bitbucket.org"  # of Bitbucket Cloud
+TOKEN_URL = f"https://{WEBSITE}/site/oauth2/access_token"
 _PLAIN_PORTS = frozenset({80, 7990, 8080})  # where plain http is usual; 7990 is Bitbucket's own
 _PAIRS = {'"': '"', "'": "'", "`": "`", "<": ">", "(": ")", "“": "”", "„": "“", "‘": "’", "«": "»"}
 _KEY = re.compile(r"~?[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -137,7 +138,7 @@ class _Reading:
         except ValueError as error:
             self.note("input-host-invalid", host=self.host_text, reason=str(error))
             return None
-        cloud = host == _CLOUD or host.endswith("." + _CLOUD)
+        cloud = host == WEBSITE or host.endswith("." + WEBSITE)
         path = re.split("[?#]", self.tail, maxsplit=1)[0]
         if self._is_scp():
             return self._no_web_url("ssh", host, f"{self.port_text}{path}", cloud=cloud)
@@ -148,8 +149,7 @@ class _Reading:
         if self.scheme not in ("http", "https", ""):
             return self._no_web_url(self.scheme, host, path, cloud=cloud)
         if cloud:
-            typed = port if self.scheme == "https" and port else 443
-            return self._on_cloud(host, path, typed, given=bool(port))
+            return self._on_cloud(host, path, port)
         return self._on_datacenter(host, port, path)
 
     def _look_for_unseen(self, text: str) -> None:
@@ -183,17 +183,28 @@ class _Reading:
         """On Cloud the meaning is plain all the same: there is but one instance."""
         place = _clone_place(_segments(path))
         if cloud and place.repository:
-            return self._make("https", _CLOUD, 443, place, kind="cloud")
+            return self._make("https", _API, 443, place, kind="cloud")
         base = f"https://[{host}]" if ":" in host else f"https://{host}"
         if place.project and place.repository:
             base += f"/scm/{place.project.lower()}/{place.repository}.git"
         self.note("input-url-not-http", scheme=scheme, suggestion=base)
         return None
 
-    def _on_cloud(self, host: str, path: str, port: int, *, given: bool) -> Target:
+    def _on_cloud(self, host: str, path: str, port: int) -> Target:
+        """There is but one instance: whichever of its pages is named, its API is asked."""
+        if port not in (0, 443) and self.scheme != "http":
+            self.note("input-cloud-port", port=port)
         place = _cloud_place(_segments(path), api=host.startswith("api."))
-        target = self._make("https", _CLOUD, port, place, kind="cloud", port_given=given)
-        self._say_what_was_taken(place, target)
+        target = self._make("https", _API, 443, place, kind="cloud")
+        if place.form in ("page", "api"):
+            taken = place.project and "/".join(filter(None, (place.project, place.repository)))
+            self.note(
+                f"input-url-has-{place.form}-path",
+                base_url=f"https://{WEBSITE}",
+                taken=f"{'repository' if place.repository else 'workspace'} {taken}"
+                if taken
+                else "no more than that Bitbucket Cloud is meant",
+            )
         return target
 
     def _on_datacenter(self, host: str, port: int, path: str) -> Target:

@@ -122,6 +122,37 @@ def no_token(secret: Secret) -> bool:
     return re.fullmatch(r"[\w.~+/=@-]{30,}", _core(secret)) is None
 
 
+CloudForm = Literal["api-token", "access-token", "app-password", "consumer-secret", "other"]
+_CLOUD_FORMS: tuple[tuple[str, CloudForm], ...] = (
+    (r"ATATT\w{10}.*", "api-token"),
+    (r"ATCTT\w{10}.*", "access-token"),
+    (r"ATBB\w{20,}", "app-password"),
+    (r"[A-Za-z0-9]{32}", "consumer-secret"),
+)
+_CONSUMER_KEY = r"(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9]{18}"
+
+
+def cloud_form(secret: Secret, user: str | None = None) -> CloudForm:
+    """What a secret for Bitbucket Cloud looks like, with the user name it is sent with.
+
+    What begins like a token was only ever observed, it is not documented: this may explain why a
+    secret was refused, it is no reason not to try it.
+    """
+    text = _core(secret)
+    if user and "@" not in user and re.fullmatch(r"\w{36}", text):
+        return "app-password"
+    for pattern, form in _CLOUD_FORMS:
+        if re.fullmatch(pattern, text):
+            return form
+    return "other"
+
+
+def is_consumer(secret: Secret, user: str | None) -> bool:
+    """Whether these are the key and the secret of an OAuth consumer of Bitbucket Cloud."""
+    key = user is not None and re.fullmatch(_CONSUMER_KEY, user) is not None
+    return key and cloud_form(secret) == "consumer-secret"
+
+
 def _core(secret: Secret) -> str:
     """The text without blanks and quotation marks around it."""
     return secret.reveal().strip().strip("\"'`").strip()

@@ -166,3 +166,102 @@ CLIENT_CERTIFICATE_REQUIRED = fail(
         " | grep -A9 'client certificate CA names'"
     ),
 )
+BLOCK_PAGE = fail(
+    "http-block-page",
+    "a web page of somebody else answers, HTTP {status} where JSON belongs: {product} ({sign})",
+    remedy="Open {url} in a browser on this machine to see the page. A web filter needs an "
+    "exception for {host}, a portal a login; if the page belongs to the server, the URL or its "
+    "reverse proxy is wrong.",
+    owner="network-admin",
+    reproduce="{curl} -i '{request}'",
+)
+WAF_BLOCKED = fail(
+    "http-waf-blocked",
+    "the request is rejected before it gets to Bitbucket, by {product} (HTTP {status}, {sign})",
+    remedy="Have the rules of the firewall or gateway in front of Bitbucket let REST requests "
+    "pass (/rest, /scm, /status), for this client's address if they go by address. Give them "
+    "the time of this run, and the number if the page shows one.",
+    owner="network-admin",
+    reproduce="{curl} -i '{request}'",
+)
+SSO_LOGIN = fail(
+    "http-sso-login",
+    "somebody who wants people to sign in answers in place of Bitbucket: {product} ({sign})",
+    remedy="Programs cannot sign in there. Exempt /rest, /scm and /status from the single "
+    "sign-on in front of Bitbucket: it checks tokens itself.",
+    owner="server-admin",
+    reproduce="{curl} -i '{request}'",
+)
+GATEWAY_AUTH = fail(
+    "http-gateway-auth",
+    "the reverse proxy wants a login of its own, before Bitbucket is asked ({login})",
+    remedy="Exempt /rest, /scm and /status from the login of the reverse proxy, or let it pass "
+    "for the addresses of {profile}: a request has room for one login only, and that is the "
+    "token for Bitbucket.",
+    owner="server-admin",
+    reproduce="{curl} -i '{request}'",
+)
+UPSTREAM_UNAVAILABLE = fail(
+    "http-upstream-unavailable",
+    "the gateway before Bitbucket has nobody to pass requests on to, or does not want to (HTTP "
+    "503 from {server}, without any mark of Bitbucket)",
+    remedy="Look at the gateway's view of its backends: health checks, maintenance page, empty "
+    "pool, connection limits. Then see whether Bitbucket runs at all.",
+    owner="server-admin",
+    reproduce="{curl} -i '{request}'",
+)
+REPO_NOT_VISIBLE = fail(
+    "perm-repo-not-visible",
+    "{who} cannot see {wanted}: {reason}",
+    remedy="Check the name ({near}). If it is right, give the owner of the secret at least read"
+    " access: Repository settings > Permissions.",
+    owner="project-admin",
+    reproduce="{curl_auth} -i '{request}'",
+)
+ADMIN_MISSING = fail(
+    "perm-admin-missing",
+    "{who} may not {doing} {where}, but {profile} needs that now ({stage})",
+    remedy="Give the owner of the secret that right: Repository settings > Permissions (or the"
+    " project's). For a token of a project or repository: make one with that right.",
+    owner="project-admin",
+    reproduce="{curl_auth} -i '{request}' | head -1",
+)
+TOO_BROAD = warn(
+    "perm-too-broad",
+    "{who} may {too_much}, but {profile} only has to {doing} {where} now ({stage})",
+    remedy="Replace the token by one with less: whoever gets hold of it can do all of that.",
+    owner="you",
+    reproduce="{curl_auth} '{request}'",
+)
+TOKEN_INVALID = fail(
+    "auth-token-invalid",
+    "Bitbucket refuses {secret}: {reason} ({said})",
+    remedy="Make a new HTTP access token (your picture > Manage account > HTTP access tokens,"
+    " or the settings of the project or repository) and put it where the old one was.",
+    owner="you",
+    reproduce="{curl_auth} -i '{url}/rest/api/latest/application-properties'",
+)
+GIT_SSH_UNREACHABLE = warn(
+    "git-ssh-unreachable",
+    "git over SSH does not work from here: {ssh_host}, port {ssh_port}: {reason}",
+    remedy="Have port {ssh_port} opened to where clones are made, or clone over HTTP. If it is"
+    " meant to be closed, switch SSH off in Bitbucket, so that nobody is shown the links.",
+    owner="network-admin",
+    reproduce="nc -vz {ssh_host} {ssh_port}",
+)
+AAAA_BROKEN = warn(
+    "dns-aaaa-broken",
+    "the IPv6 address of {host} does not work from here: {dead}",
+    remedy="Remove the AAAA record, or make the service reachable over IPv6. Clients that try "
+    "IPv6 first are slow or fail, those with IPv4 alone notice nothing.",
+    owner="dns-admin",
+    reproduce=("dig +short {host} AAAA", "nc -vz -w 3 {address} {port}"),
+)
+CLOUD_API_REMOVED = fail(
+    "cloud-api-removed",
+    "Bitbucket Cloud no longer has what was asked for: {request} is answered {status} ({said})",
+    remedy="The token is all right: the program is too old for today's API. Update bbdiag; if"
+    " {profile} reports the same, update or reconnect it there.",
+    owner="you",
+    reproduce="{curl_auth} -i '{request}'",
+)

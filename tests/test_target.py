@@ -199,7 +199,7 @@ def test_cloud(text: str, workspace: str | None, repository: str | None, noted: 
     assert codes(parsed) == noted
     found = parsed.target
     assert found is not None
-    assert (found.kind, found.base_url) == ("cloud", "https://bitbucket.org")
+    assert (found.kind, found.base_url) == ("cloud", "https://api.bitbucket.org")
     assert (found.project, found.repository) == (workspace, repository)
 
 
@@ -208,9 +208,13 @@ def test_a_name_that_only_resembles_clouds_is_another_host(host: str) -> None:
     assert read(f"https://{host}/x").kind == "datacenter"
 
 
-def test_on_cloud_a_typed_port_is_kept() -> None:
-    assert read("https://bitbucket.org:8443/acme/app").port == 8443
+def test_on_cloud_no_port_but_that_of_the_api_counts() -> None:
+    parsed = parse("https://bitbucket.org:8443/acme/app")
+    assert codes(parsed) == ["input-cloud-port"]
+    assert parsed.target is not None
+    assert parsed.target.port == 443
     assert read("http://bitbucket.org:80/acme/app").port == 443
+    assert codes(parse("https://bitbucket.org:443/acme/app")) == []
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,13 @@ Examples:
   bbdiag demo --list
   bbdiag demo --fault tls-chain-incomplete
   bbdiag demo --fault base-url-localhost --format json | jq -r .root_cause
+  bbdiag demo --cloud --fault cloud-scope-missing
 """
 
 
 @click.command("demo", epilog=EPILOG)
 @click.option("--fault", metavar="CODE", help="Break it so that this is the root cause.")
+@click.option("--cloud", is_flag=True, help="Bitbucket Cloud, instead of Data Center.")
 @click.option("--list", "list_", is_flag=True, help="List the faults, one a line, and stop.")
 @click.option(
     "--serve",
@@ -35,21 +37,22 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     Nothing but loopback is contacted. The diagnosis is the real one: a real connection to a real
     server, certificates, tokens and all.
     """
-    from diag.simulator import FAULTS, Simulator
+    from diag.simulator import CLOUD_FAULTS, FAULTS, Simulator
 
+    faults = CLOUD_FAULTS if options["cloud"] else FAULTS
     if options["list_"]:
         from diag import output
 
-        output.write_stdout("\n".join(FAULTS))
+        output.write_stdout("\n".join(faults))
         return
     fault = options["fault"]
-    if fault is not None and fault not in FAULTS:
+    if fault is not None and fault not in faults:
         import difflib
 
-        near = difflib.get_close_matches(fault, FAULTS, n=1)
+        near = difflib.get_close_matches(fault, faults, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise click.BadParameter(f"there is no fault {fault!r}.{hint} See --list.")
-    with Simulator(fault) as simulator:
+    with Simulator(fault, cloud=options["cloud"]) as simulator:
         if options["serve"]:
             _serve(simulator)
             return

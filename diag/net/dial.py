@@ -45,6 +45,11 @@ class Dialer:
         rule = self._rules.get((host.lower(), port))
         return (rule.address, rule.to_port) if rule else None
 
+    def led_elsewhere(self, host: str) -> bool:
+        """Whether a connect-to rule stands for any port of `host`: then nothing about the name
+        itself is looked up."""
+        return any(name == host.lower() for name, _ in self._rules)
+
     def prefer(self, host: str, addresses: Sequence[str]) -> None:
         """Use these addresses for `host`, best first, instead of asking the resolver again."""
         self._addresses[host] = tuple(addresses)
@@ -75,6 +80,10 @@ class Dialer:
                 self._forwarders[place] = way
             elif way is not None:
                 self._tunnels[place] = way
+
+    def tunnelled(self, host: str, port: int) -> bool:
+        """Whether a proxy's tunnel leads to (host, port)."""
+        return (host, port) in self._tunnels
 
     def login_refused(self, host: str, port: int) -> None:
         """The proxy answered 407 to a request for that place: its password is not sent again."""

@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlencode
@@ -23,7 +23,8 @@ import httpcore
 import httpx
 
 from diag.facts import Credential, Target, Wire
-from diag.secret import authorization
+from diag.secret import Secret, authorization
+from diag.target import TOKEN_URL
 from diag.version import VERSION
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ Failure = Literal[
     "deadline",  # the run's time is over
 ]
 USER_AGENT = f"bbdiag/{VERSION}"
+GRANT_USERS = ("x-token-auth",)  # what git joins such a token with
+_LARGEST_GRANT = 64 * 1024  # bytes; tokens have some 2,500
 MAX_BODY = 8 * 1024 * 1024  # bytes; a page of 1000 repositories is about 2.5 MB
 _FLOW = 4096  # bytes a second: a body that flows at least like this may take longer
 _HTTP = b"HTTP/"  # how an answer begins
@@ -120,6 +123,8 @@ class Engine:
         self.base: str | None = None
         self.requests = 0
         self.fuse_blown = False
+        self._granted: Credential | None = None  # an OAuth consumer's token, in place of its secret
+        self._grant_tried = False
         self._lock = threading.Lock()
         self._clients: dict[bool, httpx.Client] = {}
 
@@ -144,6 +149,27 @@ class Engine:
         if _origin(url) != (target.scheme, target.host.lower(), target.port):
             return False
         return wire.verified if target.scheme == "https" else True
+
+    def credential(self) -> Credential | None:
+        """What the run signs in with: what the user gave, or what a consumer got for it."""
+        given = self.run.facts.get(Credential)
+        return self._granted or (given if isinstance(given, Credential) else None)
+
+    def consumer(self, url: str) -> Credential | None:
+        """The OAuth consumer that may be exchanged for a token at `url`, once in a run: there is no
+        other place for it than Bitbucket Cloud's, and no other request that may carry it."""
+        target, given = self.run.facts.get(Target), self.run.facts.get(Credential)
+        cloud = isinstance(target, Target) and target.kind == "cloud" and url == TOKEN_URL
+        if not cloud or not isinstance(given, Credential) or given.scheme != "grant":
+            return None
+        with self._lock:
+            tried, self._grant_tried = self._grant_tried or self.fuse_blown, True
+        return None if tried else given
+
+    def adopt(self, token: Secret) -> None:
+        """Sign in with this token from now on, and keep it out of all output."""
+        self.run.scrubber.learn(token, GRANT_USERS)
+        self._granted = Credential(token, "bearer", None, "the OAuth consumer's grant")
 
     def count(self) -> None:
         with self._lock:
@@ -211,9 +237,11 @@ class Http:
         sending = {"User-Agent": USER_AGENT, "Accept": "application/json"}
         sending |= {"Accept-Encoding": "identity", **(headers or {})}
         if auth:
-            credential = engine.run.facts.get(Credential)
-            if not isinstance(credential, Credential) or credential.secret is None:
+            credential = engine.credential()
+            if credential is None or credential.secret is None:
                 return Answer(full, method, failure="withheld", detail="no credential was given")
+            if credential.scheme == "grant":
+                return Answer(full, method, failure="withheld", detail="no token was granted")
             if verify is False or not engine.may_send_secret(address):
                 return Answer(full, method, failure="withheld", detail="not safe to send it there")
             sending["Authorization"] = authorization(
@@ -231,6 +259,45 @@ class Http:
             answer = _Exchange(engine, question, timeout, fresh=True).perform()
         self._record("request", f"{method} {full}", started, engine.run.elapsed_ms() - started)
         return answer
+
+    def client_credentials_grant(self, url: str) -> Answer:
+        """Exchange an OAuth consumer's key and secret for the token the run then signs in with.
+
+        The one request of bbdiag that is no GET or HEAD, as RFC 6749, section 4.4, wants it: made
+        only for a credential that is good for nothing else, only to Bitbucket Cloud's own address,
+        over TLS that passes verification here and now, at most once in a run and never again. The
+        answer is without the tokens in it.
+        """
+        engine = self._engine
+        consumer = engine.consumer(url)
+        if consumer is None or consumer.secret is None:
+            return Answer(url, "POST", failure="withheld", detail="no consumer to be exchanged")
+        headers = {
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Authorization": authorization("basic", consumer.user, consumer.secret),
+        }
+        form = b"grant_type=client_credentials"
+        question = _Question("POST", httpx.URL(url), headers, True, _LARGEST_GRANT, True, form)
+        started = engine.run.elapsed_ms()
+        answer = _Exchange(engine, question, None, fresh=True).perform()
+        self._record("request", f"POST {url}", started, engine.run.elapsed_ms() - started)
+        told = answer.json()
+        if not isinstance(told, dict):
+            return answer
+        token = told.get("access_token")
+        if answer.status == 200 and isinstance(token, str) and token:
+            engine.adopt(Secret(token))
+        shown = {name: value for name, value in told.items() if not name.endswith("_token")}
+        return replace(answer, body=json.dumps(shown).encode())
+
+    @property
+    def granted(self) -> bool:
+        """Whether a consumer got its token."""
+        credential = self._engine.credential()
+        return credential is not None and credential.scheme != "grant"
 
     def _target(self) -> Target:
         target = self._engine.run.facts[Target]
@@ -251,6 +318,7 @@ class _Question:
     verify: bool
     max_bytes: int
     auth: bool
+    content: bytes | None = None
 
 
 class _Exchange:
@@ -299,6 +367,7 @@ class _Exchange:
                 question.method,
                 question.url,
                 headers=[(key.encode(), value.encode()) for key, value in question.headers.items()],
+                content=question.content,
                 extensions={"bbdiag": self},
             )
             head = client.send(request, stream=True, follow_redirects=False)

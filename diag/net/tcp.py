@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Literal
 
 from diag.net import kernel
@@ -106,8 +107,9 @@ def by_source(address: str, port: int, timeout: float) -> tuple[Answer, Answer] 
 
 
 def lacks_ipv6() -> bool:
-    """Whether this machine has no way to the IPv6 internet."""
-    return kernel.route_error(kernel.ANY_IPV6) is not None
+    """Whether this machine has no way to the IPv6 internet: no route, or no address for it."""
+    source = kernel.source(kernel.ANY_IPV6)
+    return source is None or IPv6Address(source.partition("%")[0]).is_link_local
 
 
 def overflows(address: str, port: int) -> int | None:
