@@ -43,13 +43,14 @@ STATIONS = (
     ("dns", ("dns",)),
     ("tcp", ("tcp", "ports")),
     ("tls", ("tls", "clock")),
-    ("http", ("http",)),
+    ("hosts", ("cloud-hosts",)),
+    ("http", ("http", "cloud-http")),
     ("bitbucket", ("server", "version")),
-    ("token", ("auth",)),
-    ("repos", ("repos",)),
+    ("token", ("auth", "cloud-auth")),
+    ("repos", ("repos", "cloud-repository")),
     ("links", ("base-url",)),
-    ("rights", ("permission",)),
-    ("clone", ("git",)),
+    ("rights", ("permission", "cloud-scopes", "cloud-permission")),
+    ("clone", ("git", "cloud-git")),
 )
 
 
