@@ -88,7 +88,7 @@ class Auth(Troubles, Check):
         remedy="Make a new token: this one is most likely expired or revoked. If a new one is"
         " ignored too, something in front of Bitbucket removes the Authorization header.",
         owner="you",
-        reproduce=WHO_AM_I + " | grep -i x-ausername",
+        reproduce=WHO_AM_I + " | grep -i '^x-ausername'",
     )
     CAPTCHA = fail(
         "auth-captcha-required",
@@ -139,7 +139,7 @@ class Auth(Troubles, Check):
         " Authorization $http_authorization; Apache: no own Auth* on this path; check WAF rules"
         " and single sign-on too).",
         owner="server-admin",
-        reproduce=WHO_AM_I + " | grep -i x-ausername",
+        reproduce=WHO_AM_I + " | grep -i '^x-ausername'",
     )
     PROXY_STRIPS = fail(
         "proxy-strips-authorization",
@@ -148,8 +148,9 @@ class Auth(Troubles, Check):
         remedy="Use https://, which the proxy cannot change, or let it pass the Authorization"
         " header on to {host}.",
         owner="proxy-admin",
-        reproduce=WHO_AM_I + " | grep -i x-ausername",
+        reproduce=WHO_AM_I + " | grep -i '^x-ausername'",
     )
+    WAF_BLOCKED = verdicts.WAF_BLOCKED
     UNCLEAR = unknown(
         "auth-unclear",
         "whether the secret is accepted could not be told: {request} was answered {status}: {said}",
@@ -235,9 +236,18 @@ class Auth(Troubles, Check):
                 return self.STRIPPED(heuristic=True, **evidence)
             case "nobody":
                 return self.ANONYMOUS_FALLBACK(**evidence)
+            case "foreign" if answer.status == 403 and self._is_a_strangers(ctx, answer):
+                evidence |= {"product": "a gateway or firewall", "sign": evidence["said"]}
+                return self.WAF_BLOCKED(**evidence)
             case None if answer.failure is None and not 300 <= (answer.status or 0) < 400:
                 return None
         return self.UNCLEAR(**evidence)
+
+    @staticmethod
+    def _is_a_strangers(ctx: Context, answer: net.http.Answer) -> bool:
+        """Whether an answer lacks what Bitbucket puts on every one, and what gets through here."""
+        usual = "X-AREQUESTID"
+        return usual in ctx[Instance].marks and not bitbucket.datacenter.marks(answer)
 
     def _named(self, ctx: Context) -> str:
         """What to call the secret."""

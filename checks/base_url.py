@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from diag.api import (
+    Addresses,
     Check,
     Clone,
     Context,
@@ -54,7 +55,7 @@ class BaseUrl(Check):
     order = 100
     kinds = frozenset({"datacenter", "unknown"})
     requires = (Target, Instance)
-    after = (Repositories, Clone, Identity, Realm, Route)
+    after = (Repositories, Clone, Identity, Realm, Route, Addresses)
 
     OK = ok("base-url-ok", "all {count} links that were seen begin with {expected}")
     NO_LINKS = skip("base-url-no-links", "no link of Bitbucket to itself could be read")
@@ -85,7 +86,7 @@ class BaseUrl(Check):
     )
     UNRESOLVABLE = fail(
         "base-url-unresolvable",
-        "Bitbucket's links use a name that does not exist here: {wrong}, instead of {expected}"
+        "Bitbucket's links use a name that does not resolve here: {wrong}, instead of {expected}"
         " ({count} links, as {example})",
         remedy=REMEDY,
         owner="bitbucket-admin",
@@ -173,6 +174,8 @@ class BaseUrl(Check):
     def _which_exist(self, ctx: Context, links: Sequence[Link]) -> dict[str, bool]:
         """The host names in the links, and whether each exists; without those that nobody knows."""
         route = ctx.get(Route)
+        found = ctx.get(Addresses)
+        by_dns = found is not None and found.source == "system"
         mapped = {rule.host.lower() for rule in ctx.settings.connect_to}
         tasks = {}
         for link in links:
@@ -181,17 +184,17 @@ class BaseUrl(Check):
                 continue
             if net.dns.literal(place.host) or net.dns.is_localhost(place.host):
                 continue
-            tasks[place.host] = partial(self._exists, place.host, ctx.timeout)
+            tasks[place.host] = partial(self._exists, place.host, ctx.timeout, by_dns)
         if route is not None and route.proxy is not None:
             return {}  # the proxy may know other names
-        found = ctx.parallel(tasks, wait=PATIENCE)
-        return {host: exists for host, exists in found.items() if exists is not None}
+        told = ctx.parallel(tasks, wait=PATIENCE)
+        return {host: exists for host, exists in told.items() if exists is not None}
 
     @staticmethod
-    def _exists(host: str, timeout: float) -> bool | None:
+    def _exists(host: str, timeout: float, dns_works: bool) -> bool | None:
         if host.rsplit(".", 1)[-1] == "invalid":  # reserved for names that do not exist: RFC 6761
             return False
-        addresses = net.dns.resolves(host, min(timeout, PATIENCE))
+        addresses = net.dns.resolves(host, min(timeout, PATIENCE), dns_works=dns_works)
         return None if addresses is None else bool(addresses)
 
     def _verdict(self, ctx: Context, link: Link, exists: dict[str, bool]) -> Verdict | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from diag.api import (
+    MOST_REQUESTS,
     Check,
     CloudAccess,
     CloudReads,
@@ -56,6 +57,7 @@ class CloudGit(CloudTroubles, Check):
         "cloud-git-not-read", "git over HTTPS answers at {web_host}, but the API gives no branches"
     )
     NOT_REACHED = skip("cloud-git-not-reached", "{web_host} cannot be reached (see cloud-hosts)")
+    NOT_ASKED = skip("cloud-git-not-asked", "{most} requests are enough for one run")
     UNCLEAR = unknown(
         "cloud-git-unclear",
         "whether git can clone could not be told: {request} is answered {status}: {said}",
@@ -66,6 +68,9 @@ class CloudGit(CloudTroubles, Check):
     )
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
+        if ctx.run.http.requests >= MOST_REQUESTS:
+            yield self.NOT_ASKED(most=MOST_REQUESTS)
+            return
         cloud, reads = bitbucket.cloud, ctx[CloudReads]
         workspace, _, slug = reads.full_name.partition("/")
         query = {"service": "git-upload-pack"}

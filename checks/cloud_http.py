@@ -50,8 +50,8 @@ class CloudHttp(CloudTroubles, Check):
     """Ask Bitbucket Cloud for the names of its webhook events, which is open to everybody.
 
     The answer shows that the API itself is reached: a proxy's page, a portal or a web filter has
-    none of the marks of Atlassian's edge. Where the API fails, a second resource of it and the
-    website are asked too: only if more than one of them fails is it called an incident.
+    none of the marks of Atlassian's edge. Where the API fails, a second resource of it is asked
+    too: only if both fail is it called an incident, and the website then tells how far it goes.
     """
 
     id = "cloud-http"
@@ -105,14 +105,10 @@ class CloudHttp(CloudTroubles, Check):
     def _incident(self, ctx: Context, first: Answer) -> Finding | None:
         """Whether more of Bitbucket Cloud fails than one resource."""
         cloud = bitbucket.cloud
-        others = {
-            path: cloud_get(ctx, path, auth=False)
-            for path in (cloud.REPOSITORY_EVENTS, cloud.SITE + "/")
-        }
-        answers = [first, *others.values()]
-        failing = [one for one in answers if cloud.outcome(one) == "failing"]
-        if len(failing) < 2:
+        second = cloud_get(ctx, cloud.REPOSITORY_EVENTS, auth=False)
+        if cloud.outcome(second) != "failing":
             return None
+        answers = [first, second, cloud_get(ctx, cloud.SITE + "/", auth=False)]
         told = [f"{one.url} answers {one.status or one.failure}" for one in answers]
         evidence = cloud_evidence(ctx, first) | {"asked": told, "status_page": STATUS_PAGE}
         return self.INCIDENT(heuristic=True, **evidence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -255,12 +254,12 @@ class CloudRepository(CloudTroubles, Check):
             return
         listing = list(cloud.pages(partial(self._get, ctx), answer, MOST_PAGES))
         sees = cloud.full_names(value for page in listing for value in page.values)
-        wanted = f"{workspace}/{slug}"
-        near = difflib.get_close_matches(wanted.lower(), sees, n=1, cutoff=0.75)
+        like = bitbucket.listing.like(slug, {name.partition("/")[2] for name in sees})
+        near = like and f"{workspace}/{like}"
         access = ctx.get(CloudAccess)
         evidence |= {
             "sees_so_many": len(sees),
-            "near": f"the most similar one is {ctx.quote(near[0])}" if near else "none is similar",
+            "near": f"the most similar one is {ctx.quote(near)}" if near else "none is similar",
         }
         if listing and access is not None and self._is_elsewhere(access, sees, near):
             names = ctx.quote(", ".join(sees[:3])) + (" and more" if len(sees) > 3 else "")
@@ -275,7 +274,7 @@ class CloudRepository(CloudTroubles, Check):
         yield self.NOT_VISIBLE(reason=reason, reproduce=[SEE_HEADERS], **evidence)
 
     @staticmethod
-    def _is_elsewhere(access: CloudAccess, sees: list[str], near: list[str]) -> bool:
+    def _is_elsewhere(access: CloudAccess, sees: list[str], near: str | None) -> bool:
         """Whether a token that belongs to one place is one of another place. That of a workspace
         has a right to something there, else it is another's; in a project it may be a slip of the
         pen that the repository is not seen."""

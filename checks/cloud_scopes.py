@@ -85,7 +85,7 @@ class CloudScopes(Check):
     UNTOLD = skip("cloud-scopes-untold", "Bitbucket Cloud did not tell the scopes")
     MISSING = fail(
         "cloud-scope-missing",
-        "the credential lacks {missing}, which {profile} needs ({stage}) for {lines}",
+        "the credential lacks scopes: {missing}; {profile} needs them ({stage}) for {lines}",
         remedy=MAKE_ANEW,
         owner="you",
         reproduce=READ_BACK,

@@ -192,6 +192,7 @@ class Http(Check):
 
     # what lies below, where the URL begins with http://
 
+    BLACK_HOLE = verdicts.PMTU_BLACK_HOLE
     RESET = verdicts.RESET_AFTER_ACCEPT
     CLOSED = verdicts.CLOSED_AFTER_ACCEPT
     SILENT = verdicts.SILENT_AFTER_ACCEPT

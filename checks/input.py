@@ -44,7 +44,7 @@ class Input(Check):
     provides = (Target, Credential)
 
     CONFIG_INVALID = verdicts.CONFIG_INVALID
-    OK = ok("input-ok", "base URL {base_url}, repository {wanted}, {secret}")
+    OK = ok("input-ok", "base URL {base_url}{wanted}, {secret}")
     REPO_OPTION_WINS = ok(
         "input-repo-option-wins", "--repo {option} is used, not {in_url} of the URL"
     )
@@ -76,7 +76,7 @@ class Input(Check):
     )
     NOT_HTTP = fail(
         "input-url-not-http",
-        "the URL is one of {scheme}; Bitbucket's API is reached over https or http",
+        "the URL is for {scheme}, but Bitbucket's API is reached over https or http",
         remedy="Use {suggestion}, with the context path (such as /bitbucket) if yours has one.",
         owner="you",
         reproduce="{curl} -I {suggestion}",
@@ -259,10 +259,10 @@ def _quoted(ctx: Context, evidence: Mapping[str, Json]) -> dict[str, Any]:
 
 def _summary(known: Target, source: str | None, user: str | None) -> dict[str, Any]:
     """What was understood, for the line of a call that is in order."""
-    wanted = "/".join(filter(None, (known.project, known.repository))) or None
+    wanted = "/".join(filter(None, (known.project, known.repository)))
     how = f"as password of {user}" if user else "as Bearer"
     return {
         "base_url": known.base_url,
-        "wanted": wanted,
+        "wanted": f", {'repository' if known.repository else 'project'} {wanted}" if wanted else "",
         "secret": f"the secret of {source} {how}" if source else "no secret: anonymous",
     }

@@ -36,6 +36,9 @@ NO_PAGE = {
     "shape": "JSON, but not a page of repositories",
     "loop": "a page that points back to what was read already",
 }
+LET_IN = (
+    "Give the owner of the secret at least read access to it: Repository settings > Permissions."
+)
 HIDDEN = "it exists, and needs a right that is missing"
 ABSENT = "there is no such repository in that project, at least for the owner of this secret"
 
@@ -232,7 +235,7 @@ class Repos(Troubles, Check):
             case "hidden" | "no-login" if anonymous:
                 yield self.NEEDS_TOKEN()
             case "hidden":
-                yield general or self.NOT_VISIBLE(reason=HIDDEN, near="it exists", **evidence)
+                yield general or self.NOT_VISIBLE(reason=HIDDEN, remedy=LET_IN, **evidence)
             case "no-repository":
                 near = self._near(ctx, slug or "", search.siblings)
                 yield general or self.NOT_VISIBLE(reason=ABSENT, near=near, **evidence)

@@ -242,7 +242,7 @@ class Tls(Check):
         "tls-plaintext-port",
         "the URL begins with https://, but port {port} speaks plain HTTP ({heard})",
         remedy="Find the port where {host} offers https, usually 443 of a reverse proxy. http://"
-        "{netloc} works as well, but a token then travels unencrypted.",
+        "{host}:{port} may do as well, but a token then travels unencrypted.",
         owner="you",
         reproduce="{curl} -I http://{host}:{port}/",
     )
@@ -252,7 +252,7 @@ class Tls(Check):
         remedy="Switch on TLS 1.2 and 1.3 on the server or reverse proxy, or update it.",
         owner="server-admin",
         reproduce="openssl s_client -connect {connect} -servername {host} -cipher"
-        " DEFAULT@SECLEVEL=0 -tls1 </dev/null",
+        " DEFAULT@SECLEVEL=0 -no_tls1_3 -no_tls1_2 </dev/null",
     )
     NO_CIPHER = fail(
         "tls-no-common-cipher",
@@ -292,15 +292,7 @@ class Tls(Check):
     CLOSED = verdicts.CLOSED_AFTER_ACCEPT
     SILENT = verdicts.SILENT_AFTER_ACCEPT
     SSH = verdicts.WRONG_SERVICE_SSH
-    BLACK_HOLE = fail(
-        "tcp-pmtu-blackhole",
-        "large packets vanish on the way: the TLS handshake passes with packets of {segment} bytes"
-        " and gets no answer with ordinary ones",
-        remedy="Let ICMP 'fragmentation needed' and 'packet too big' through the firewalls on the"
-        " way, or clamp the MSS at the tunnel or VPN (iptables: TCPMSS --clamp-mss-to-pmtu).",
-        owner="network-admin",
-        reproduce=("tracepath -n {host}", "ping -M do -s 1472 {host}"),
-    )
+    BLACK_HOLE = verdicts.PMTU_BLACK_HOLE
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         target = ctx.target

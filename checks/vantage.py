@@ -42,6 +42,9 @@ class Vantage(Check):
         " {sources}; whether {profile} gets to Bitbucket Cloud cannot be tested from here",
     )
     NOT_NEEDED = skip("vantage-not-needed", "{profile} does not connect from the internet")
+    UNPUBLISHED = skip(
+        "vantage-unpublished", "{profile} does not publish where it comes from: ask its support"
+    )
     UNTOLD = skip("vantage-untold", "the address of {host} is not known")
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
@@ -50,7 +53,8 @@ class Vantage(Check):
             yield self.NOT_NEEDED()
             return
         if target.kind == "cloud":
-            yield self.CLOUD(**self._sources(ctx))
+            published = profile.egress or profile.egress_source
+            yield self.CLOUD(**self._sources(ctx)) if published else self.UNPUBLISHED()
             return
         addresses = self._addresses(ctx)
         if addresses is None:
@@ -71,7 +75,9 @@ class Vantage(Check):
     def _sources(ctx: Context) -> dict[str, Any]:
         """Where the product comes from, as a firewall takes it and as it was published."""
         profile = ctx.profile
-        unknown = f"see {profile.egress_source}" if profile.egress_source else "anywhere"
+        unknown = (
+            f"the addresses at {profile.egress_source}" if profile.egress_source else "anywhere"
+        )
         return {
             "sources": [egress.cidr for egress in profile.egress] or unknown,
             "published_as": [egress.published_as for egress in profile.egress],

@@ -10,6 +10,7 @@ from __future__ import annotations
 from diag import bitbucket, cafile, net, scopes, target, tokens, verdicts
 from diag.asking import Asker, Troubles, said, ssh_greeting, trouble, why_no_ssh
 from diag.asking_cloud import (
+    MOST_REQUESTS,
     SEE_HEADERS,
     STATUS_PAGE,
     CloudTroubles,
@@ -50,6 +51,7 @@ from diag.model import Finding, Json, Owner, Status, Verdict, fail, ok, skip, un
 from diag.report import CheckResult, Problem, Report, Style, sentence
 
 __all__ = [
+    "MOST_REQUESTS",
     "SEE_HEADERS",
     "STATUS_PAGE",
     "Addresses",

@@ -82,6 +82,7 @@ class Troubles:
     BODY_TRUNCATED = verdicts.BODY_TRUNCATED
     RESPONSE_TIMEOUT = verdicts.RESPONSE_TIMEOUT
     SLOW_BODY = verdicts.SLOW_BODY
+    BLACK_HOLE = verdicts.PMTU_BLACK_HOLE
 
 
 _BY_FAILURE = {
@@ -106,6 +107,10 @@ def trouble(ctx: Context, answer: Answer) -> Finding | None:
     verdict = general(answer)
     if verdict is None:
         return None
+    if ctx.http.swallowed(answer):
+        from diag.bitbucket import reception
+
+        return verdicts.PMTU_BLACK_HOLE(request=answer.url, **reception.SWALLOWED)
     curl = "{curl_auth}" if answer.credential_sent else "{curl}"
     return verdict(
         reproduce=[line.replace("{curl}", curl) for line in verdict.reproduce],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from diag.model import Finding
     from diag.net.http import Answer
 
+MOST_REQUESTS = 10  # of a run; anonymously, Bitbucket Cloud grants 60 an hour
 STATUS_PAGE = "https://bitbucket.status.atlassian.com"
 SEE_HEADERS = "{curl_auth} -o /dev/null -D - '{request}'"  # not the body, which may be a page
 _TROUBLES = {

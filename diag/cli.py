@@ -6,7 +6,9 @@ Each command lies in `diag/commands/` and is imported only when it is called.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -85,20 +87,20 @@ def cli() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
+    if threading.current_thread() is threading.main_thread():
+        # A cancelled CI job gets what was found so far, as one that is interrupted with Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = cli.main(args=list(arguments), prog_name="bbdiag", standalone_mode=False)
         sys.stdout.flush()
     except click.UsageError as error:
         return _usage(error, arguments)
     except click.ClickException as error:
-        error.show()
+        _show(error, arguments)
         return 2
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
-    except BrokenPipeError:  # `bbdiag … | head`: nobody reads on, and that is nobody's fault
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except Exception as error:  # bbdiag's own fault, wherever it is
         return _own_fault(error, arguments)
     return status if isinstance(status, int) else 0
@@ -113,13 +115,13 @@ def _own_fault(error: Exception, arguments: Sequence[str]) -> int:
         while trace.tb_next:
             trace = trace.tb_next
         where = f" in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
-    text = scrub(f"bbdiag itself failed: {type(error).__name__}: {error}{where}")
+    text = scrub(f"bbdiag itself failed: {type(error).__name__}: {error}{where}", arguments)
     click.echo(text, err=True)
     click.echo("Please report this line. BBDIAG_DEBUG=1 shows more.", err=True)
     if os.environ.get("BBDIAG_DEBUG"):
         import traceback
 
-        click.echo(scrub("".join(traceback.format_exception(error))), err=True)
+        click.echo(scrub("".join(traceback.format_exception(error)), arguments), err=True)
     if wants_json(arguments):
         click.echo(failure(text))
     return 3
@@ -127,12 +129,23 @@ def _own_fault(error: Exception, arguments: Sequence[str]) -> int:
 
 def _usage(error: click.UsageError, arguments: Sequence[str]) -> int:
     """A wrong call: said on standard error, and as a document where JSON was asked for."""
-    error.show()
+    _show(error, arguments)
     if wants_json(arguments):
         from diag.usage import document
 
-        click.echo(document(error.format_message()))
+        click.echo(document(error.format_message(), arguments))
     return 2
+
+
+def _show(error: click.ClickException, arguments: Sequence[str]) -> None:
+    """Say what is wrong, without the secret that may stand among the arguments."""
+    from io import StringIO
+
+    from diag.usage import scrub
+
+    text = StringIO()
+    error.show(text)
+    click.echo(scrub(text.getvalue(), arguments), err=True)
 
 
 def wants_json(arguments: Sequence[Any]) -> bool:

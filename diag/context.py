@@ -29,6 +29,7 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 _RESERVE = 0.3  # seconds kept back at the end of the run, for conclusions and the report
+COMMANDS = frozenset({"curl", "curl_auth"})  # the words that are commands, quoted already
 _TOO_SHORT = 0.3  # seconds: what does not answer in less proves nothing
 
 
@@ -282,7 +283,7 @@ def words(settings: Settings, facts: Mapping[type[Fact], Fact]) -> dict[str, str
         "curl": plain,
         "curl_auth": auth,
         "profile": settings.profile.title,
-        "timeout": f"{settings.timeout:g}",
+        "timeout": f"{min(settings.timeout, settings.deadline):g}",
         "url": parse(settings.url).text_shown,
     }
     if isinstance(target, Target):

@@ -11,7 +11,11 @@ from diag.model import Status, Verdict
 from diag.registry import Checks
 from diag.runner import VERDICTS
 
-PLACEHOLDER = re.compile(r"\{(\w+)(?:[:!][^}]*)?\}")
+PLACEHOLDER = re.compile(r"(?<!\{)\{(\w+)(?:[:!][^}]*)?\}")
+_COMMANDS = {  # what the words stand for in a run without further options
+    "curl": "curl -sS",
+    "curl_auth": 'curl -sS -H "Authorization: Bearer $BITBUCKET_TOKEN"',
+}
 SHOWN = (Status.FAIL, Status.WARN, Status.UNKNOWN)
 OWNERS = {
     "you": "you, who runs the client",
@@ -86,7 +90,10 @@ def check(told: type[Check], width: int) -> Iterator[str]:
 
 
 def _readable(template: str) -> str:
-    return PLACEHOLDER.sub(lambda match: f"<{match[1].replace('_', ' ')}>", template)
+    def word(match: re.Match[str]) -> str:
+        return _COMMANDS.get(match[1]) or f"<{match[1].replace('_', ' ')}>"
+
+    return PLACEHOLDER.sub(word, template).replace("{{", "{").replace("}}", "}")
 
 
 def _wrap(text: str, width: int) -> list[str]:

@@ -23,7 +23,7 @@ def style(*, timings: bool, stream_is_terminal: bool) -> Style:
     if os.environ.get("NO_COLOR"):
         color = False
     width = shutil.get_terminal_size((80, 24)).columns if stream_is_terminal else 80
-    return Style(color=color, width=max(60, min(width, 120)), timings=timings)
+    return Style(color=color, width=max(40, min(width, 120)), timings=timings)
 
 
 def emit(report: Report, name: str, *, timings: bool) -> None:
@@ -37,20 +37,27 @@ def write_stdout(text: str) -> None:
     text = text if text.endswith("\n") else text + "\n"
     data = text.encode("utf-8", errors="replace")
     buffer = getattr(sys.stdout, "buffer", None)
-    if buffer is None:
-        sys.stdout.write(text)
-    else:
-        sys.stdout.flush()
-        buffer.write(data)
-        buffer.flush()
+    try:
+        if buffer is None:
+            sys.stdout.write(text)
+        else:
+            sys.stdout.flush()
+            buffer.write(data)
+            buffer.flush()
+    except BrokenPipeError:  # `| head`: nobody reads on; the exit status stays that of the report
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.ClickException(f"cannot write standard output: {error.strerror}") from None
 
 
 def write_files(report: Report, outputs: Iterable[tuple[str, str]]) -> None:
     """Further reports into files.
 
     Raises:
-        click.ClickException: a file cannot be written.
+        click.ClickException: a file cannot be written; the others are.
     """
+    failed: list[str] = []
     for name, path in outputs:
         look = Style(color=False, width=80, timings=True)
         text = registry.renderer(name).render(report, look)
@@ -58,7 +65,9 @@ def write_files(report: Report, outputs: Iterable[tuple[str, str]]) -> None:
         try:
             Path(path).write_text(text, encoding="utf-8")
         except OSError as error:
-            raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
+            failed.append(f"cannot write {path}: {error.strerror}")
+    if failed:
+        raise click.ClickException("; ".join(failed))
 
 
 class Progress:
@@ -103,6 +112,15 @@ class Progress:
             self._draw()
 
     def _draw(self) -> None:
-        if self._shown:
-            sys.stderr.write(f"\r\033[Kchecking {', '.join(self._busy)} …"[:200])
+        if self._shown and self._busy:
+            # A line that wraps could not be wiped out again.
+            text = f"checking {', '.join(self._busy)} …"[: _columns(sys.stderr.fileno()) - 1]
+            sys.stderr.write(f"\r\033[K{text}")
             sys.stderr.flush()
+
+
+def _columns(terminal: int) -> int:
+    try:
+        return os.get_terminal_size(terminal).columns or 80
+    except OSError:
+        return 80

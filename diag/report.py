@@ -13,6 +13,7 @@ from diag.model import Finding, Json, Status
 
 SCHEMA_VERSION = 1
 TOOL = "bbdiag"
+LEFT_OUT_CODE = "check-left-out"  # the code of a check that `--skip` named
 
 
 def sentence(text: str) -> str:
@@ -202,6 +203,11 @@ class Report:
         for check in self.checks:
             if check.status is Status.ERROR:
                 return f"bbdiag itself failed in check {check.id}; the rest of the report stands."
+        if any(
+            finding.code == LEFT_OUT_CODE for check in self.checks for finding in check.findings
+        ):
+            run = sum(check.status is not Status.SKIP for check in self.checks)
+            return f"Nothing failed, but only {run} of {len(self.checks)} checks were run."
         return "Everything that was asked for works."
 
     def exit_status(self, *, strict: bool = False) -> int:
@@ -362,6 +368,8 @@ def conclude(outcomes: Sequence[Outcome]) -> tuple[tuple[Problem, ...], tuple[Ch
                 problems.append(replace(problem, status=status))
             results.append(replace(result, status=status))
         settled = _status(results, because)
+        if not results and outcome.started_ms is None:  # the run was over before its turn
+            settled = Status.SKIP
         checks.append(
             CheckResult(
                 outcome.id,

@@ -7,6 +7,7 @@ waiting then is left behind and reported as not finished.
 from __future__ import annotations
 
 import platform
+import shlex
 import string
 import threading
 import traceback
@@ -18,11 +19,12 @@ from typing import Any
 from diag import credentials
 from diag import target as targets
 from diag.check import Check
-from diag.context import Context, DeadlineExceededError, Run, words
+from diag.context import COMMANDS, Context, DeadlineExceededError, Run, words
 from diag.facts import Fact, Target
 from diag.model import Finding, Json, Status, Verdict, skip, unknown
 from diag.plan import Plan
 from diag.report import (
+    LEFT_OUT_CODE,
     Because,
     FindingResult,
     Outcome,
@@ -39,7 +41,7 @@ from diag.version import VERSION
 
 UNFINISHED = unknown(
     "check-unfinished",
-    "check {check} was not finished when the time was over ({deadline} s)",
+    "check {check} could not be finished within the deadline ({deadline} s)",
     remedy="Give it more time with --deadline.",
 )
 INTERRUPTED = unknown(
@@ -53,7 +55,7 @@ CRASHED = Verdict(
     "bbdiag's own fault in check {check}: {error}",
     "Please report it with this output; the rest of the report stands.",
 )
-LEFT_OUT = skip("check-left-out", "left out with --skip")
+LEFT_OUT = skip(LEFT_OUT_CODE, "left out with --skip")
 VERDICTS = (UNFINISHED, INTERRUPTED, CRASHED, LEFT_OUT)
 
 Progress = Callable[[str, str], None]  # (check id, "started" or its status)
@@ -68,6 +70,15 @@ class _Texts(string.Formatter):
         if isinstance(value, (list, tuple)):
             return ", ".join(map(str, value))
         return super().format_field(value, format_spec)
+
+
+def _word(text: str) -> str:
+    """`text` as one word of a shell, left alone where it is one already."""
+    try:
+        read = shlex.split(text)
+    except ValueError:  # an odd quotation mark
+        read = []
+    return text if [shlex.quote(part) for part in read] == [text] else shlex.quote(text)
 
 
 class Runner:
@@ -112,7 +123,10 @@ class Runner:
                 if outcome.started_ms is not None:
                     outcome.duration_ms = self.run.elapsed_ms() - outcome.started_ms
             for check in self._waiting:
-                self._skip(check)
+                if self._applies(check):
+                    self._skip(check)
+                else:
+                    del self._outcomes[check.id]
         self.run.close()
         return self._report(started_at, interrupted)
 
@@ -242,13 +256,28 @@ class Runner:
             self._fill(finding.remedy, values),
             finding.owner,
             evidence,
-            tuple(self._fill(line, values) for line in finding.reproduce),
+            tuple(self._command(line, values) for line in finding.reproduce),
         )
         result = FindingResult(finding.code, finding.status, message, evidence)
         self._outcomes[check_id].findings.append((finding, result, problem))
 
     def _fill(self, template: str, values: Mapping[str, Json]) -> str:
         return self.run.scrubber.text(self._texts.vformat(template, (), values))
+
+    def _command(self, template: str, values: Mapping[str, Json]) -> str:
+        """A command to be pasted: what came from outside cannot end its word and begin another."""
+        parts: list[str] = []
+        quoted = False
+        for literal, name, spec, _ in self._texts.parse(template):
+            quoted ^= literal.count("'") % 2 == 1
+            parts.append(literal)
+            if name is None:
+                continue
+            text = self._texts.format_field(values[name], spec or "")
+            if name not in COMMANDS:
+                text = text.replace("'", "'\\''") if quoted else _word(text)
+            parts.append(text)
+        return self.run.scrubber.text("".join(parts))
 
     def _report(self, started_at: datetime, interrupted: bool) -> Report:
         for check_id, timings in self.run.timings.items():
@@ -272,7 +301,7 @@ class Runner:
                 id=uuid.uuid4().hex,
                 started_at=started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 duration_ms=self.run.elapsed_ms(),
-                label=settings.label,
+                label=None if settings.label is None else self.run.scrubber.text(settings.label),
                 hostname=platform.node(),
                 requests=self.run.http.requests if "http" in self.run.__dict__ else 0,
                 interrupted=interrupted,
@@ -291,14 +320,18 @@ def target_info(settings: Settings, run: Run) -> TargetInfo:
     shown = run.scrubber.text(targets.parse(settings.url).text_shown)
     if not isinstance(target, Target):
         return TargetInfo(shown)
+
+    def scrubbed(text: str | None) -> str | None:
+        return None if text is None else run.scrubber.text(text)
+
     return TargetInfo(
         shown,
         target.kind,
-        target.base_url,
-        target.host,
+        scrubbed(target.base_url),
+        scrubbed(target.host),
         target.port,
-        target.project,
-        target.repository,
+        scrubbed(target.project),
+        scrubbed(target.repository),
     )
 
 

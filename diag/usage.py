@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from diag import target
 from diag.model import Status
 from diag.report import CheckResult, FindingResult, Problem, Report, RunInfo, TargetInfo
 from diag.secret import Scrubber, Secret
@@ -15,22 +17,27 @@ from diag.verdicts import CONFIG_INVALID
 from diag.version import VERSION
 
 
-def scrub(text: str) -> str:
-    """`text` without the secret of the environment and without control characters."""
+def scrub(text: str, arguments: Sequence[str] = ()) -> str:
+    """`text` without the secrets of the environment and of URLs among the arguments, and without
+    control characters."""
     scrubber = Scrubber()
     token = os.environ.get("BITBUCKET_TOKEN")
     scrubber.learn(Secret(token) if token else None)
+    for argument in arguments:
+        if "://" in argument:
+            for secret in target.parse(argument).secrets:
+                scrubber.learn(secret)
     return "\n".join(scrubber.text(line) for line in text.splitlines())
 
 
-def document(message: str) -> str:
+def document(message: str, arguments: Sequence[str] = ()) -> str:
     """One JSON document that says what is wrong with the call."""
     verdict = CONFIG_INVALID
     problem = Problem(
         code=verdict.code,
         status=verdict.status,
         check="input",
-        message=verdict.message.format(problem=scrub(message)),
+        message=verdict.message.format(problem=scrub(message, arguments)),
         remedy=verdict.remedy,
         owner=verdict.owner,
         reproduce=verdict.reproduce,

@@ -106,6 +106,15 @@ SLOW_BODY = fail(
     reproduce="{curl} -m 60 -w '%{{size_download}} bytes in %{{time_total}} s\\n' "
     "-o /dev/null '{request}'",
 )
+PMTU_BLACK_HOLE = fail(
+    "tcp-pmtu-blackhole",
+    "large packets vanish on the way: {what} passes with packets of {segment} bytes and gets no "
+    "answer with ordinary ones",
+    remedy="Let ICMP 'fragmentation needed' and 'packet too big' through the firewalls on the way, "
+    "or clamp the MSS at the tunnel or VPN (iptables: TCPMSS --clamp-mss-to-pmtu).",
+    owner="network-admin",
+    reproduce=("tracepath -n {host}", "ping -M do -s 1472 {host}"),
+)
 INVALID_JSON = fail(
     "http-invalid-json",
     "{request} is answered {status}, but not with the JSON that belongs there: {said}",
@@ -183,6 +192,7 @@ WAF_BLOCKED = fail(
     "the time of this run, and the number if the page shows one.",
     owner="network-admin",
     reproduce="{curl} -i '{request}'",
+    explains=("version-unknown",),
 )
 SSO_LOGIN = fail(
     "http-sso-login",

@@ -90,7 +90,7 @@ def _problem(problem: Problem, style: Style) -> Iterator[str]:
     for index, line in enumerate(problem.reproduce):
         # A command is to be copied: it stays on one line, however long.
         yield f"  {'see it' if index == 0 else '':<11}{line}"
-    yield from _labelled("code", f"{problem.code}  (bbdiag explain {problem.code})", style)
+    yield f"  {'more':<11}bbdiag explain {problem.code}"
 
 
 def _wrapped(symbol: str, text: str, style: Style, *, bold: bool = False) -> Iterator[str]:
@@ -149,7 +149,7 @@ def _table(report: Report, style: Style) -> str:
     skipped: dict[str, list[str]] = {}
     for check in report.checks:
         if check.status is Status.SKIP:  # told in a few lines below the table
-            skipped.setdefault(_why(check), []).append(check.id)
+            skipped.setdefault(_why(check, report), []).append(check.id)
             continue
         texts = [finding.message for finding in check.findings if finding.status is check.status]
         if not texts:
@@ -162,7 +162,8 @@ def _table(report: Report, style: Style) -> str:
         rows, headers=("status", "check", "result"), tablefmt="simple", disable_numparse=True
     )
     for why, ids in skipped.items():
-        text += "\n" + "\n".join(_wrap(f"- {why}: {', '.join(ids)}", style.width))
+        lines = _wrap(f"{why}: {', '.join(ids)}", style.width - 2)
+        text += "\n- " + "\n  ".join(lines)
     if not style.color:
         return text
     for status in Status:
@@ -171,9 +172,25 @@ def _table(report: Report, style: Style) -> str:
     return text
 
 
-def _why(check: CheckResult) -> str:
-    because = check.skipped_because
-    return f"not run because of {because.code}" if because else "not needed here"
+def _why(check: CheckResult, report: Report) -> str:
+    """Why a check was skipped: because of a problem, or of what another skipped check says."""
+    told = {finding.code: finding for other in report.checks for finding in other.findings}
+    causes = {other.skipped_because.code for other in report.checks if other.skipped_because}
+    own = [finding.code for finding in check.findings if finding.code in causes]
+    code = check.skipped_because.code if check.skipped_because else next(iter(own), None)
+    if code is None:
+        if not check.findings:
+            return "not run, as the run was over"
+        left_out = check.findings[0].code == "check-left-out"
+        return check.findings[0].message if left_out else "not needed here"
+    finding = told.get(code)
+    if finding is not None and finding.status is Status.SKIP and code not in _problems(report):
+        return f"not run ({finding.message})"
+    return f"not run because of {code}"
+
+
+def _problems(report: Report) -> set[str]:
+    return {problem.code for problem in report.problems}
 
 
 def _timings(report: Report) -> str:
@@ -190,9 +207,10 @@ def _timings(report: Report) -> str:
 def _facts(report: Report, style: Style) -> Iterator[str]:
     run = report.run
     place = f" from {run.label}" if run.label else ""
+    requests = "1 request" if run.requests == 1 else f"{run.requests} requests"
     text = (
         f"{report.target.base_url or report.target.input}: {len(report.checks)} checks"
-        f"{place}, {run.requests} requests, {run.duration_ms} ms"
+        f"{place}, {requests}, {run.duration_ms} ms"
         f" (for {report.profile}, stage {report.stage}; bbdiag {report.version})"
     )
     for line in _wrap(text, style.width):

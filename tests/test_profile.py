@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from diag import profile
+from diag import cli, profile
 from diag.profile import CloudScopes, Egress, Profile, ProfileError
+from diag.scopes import NEEDS
 
 LEAST = 'format = 1\nname = "x"\ntitle = "X"\n'
 DOCUMENTATION = Path(__file__).parents[1] / "docs" / "profiles.md"
@@ -46,6 +47,40 @@ class TestAppcircle:
         assert len(egress) == 5
 
 
+class TestCloudNeeds:
+    def test_of_the_stage_and_of_the_kind_of_credential(self) -> None:
+        cloud = profile.load("jenkins").cloud
+        hooks = ("repository:read", "webhook:read", "webhook:write")
+        assert cloud.needs("setup", "repo_access_token") == hooks
+        assert cloud.needs("setup", "oauth2") == (*hooks, "pullrequest:read")
+        personal = ("pullrequest:read", "project:read", "workspace:read")
+        assert cloud.needs("steady", "api_token") == ("repository:read", *personal)
+
+    def test_none_where_the_stage_is_not_known(self) -> None:
+        assert profile.load("snyk").cloud.needs("steady", "api_token") == ()
+        assert profile.load("codemagic").cloud.needs("setup", "oauth2") == ()
+
+    def test_a_need_that_is_none(self, tmp_path: Path) -> None:
+        text = problem(tmp_path, f'{LEAST}[cloud]\nsetup = ["webhooks:write"]\n')
+        assert "cloud.setup" in text
+        assert "did you mean 'webhook:write'?" in text
+
+    def test_every_need_is_documented(self) -> None:
+        text = DOCUMENTATION.read_text(encoding="utf-8")
+        assert [need for need in NEEDS if f"`{need}`" not in text] == []
+
+
+def test_the_products_that_ship(capsys: pytest.CaptureFixture[str]) -> None:
+    products = {"appcircle", "bitrise", "circleci", "codemagic", "jenkins", "snyk", "sonarqube"}
+    assert products <= set(profile.names())
+    assert cli.run(["checks", "--profiles"]) == 0
+    text = capsys.readouterr().out
+    for name in products:
+        assert re.search(rf"^{name}: https://\S+ \(read 2026", text, re.MULTILINE)
+    assert "77.92.124.0/27" in text
+    assert "webhook:write" in text
+
+
 @pytest.mark.parametrize("name", profile.names())
 def test_every_built_in_profile_names_its_sources(name: str) -> None:
     loaded = profile.load(name)
@@ -75,7 +110,8 @@ def test_every_key_of_the_documentation_is_known(tmp_path: Path) -> None:
         f'{LEAST}source = "s"\nchecked = 2026-07-01\n'
         '[datacenter]\nminimum_version = "9.4.2"\nsetup = "write"\nsteady = "read"\n'
         'webhooks = false\n[network]\nfrom_internet = true\negress = ["2001:db8::5/64"]\n'
-        'source = "n"\n[cloud]\nsetup = ["a", "b"]\nsteady = []\n'
+        'source = "n"\n[cloud]\nsetup = ["webhook:read", "webhook:write"]\nsteady = []\n'
+        'api_token = ["account:email"]\noauth = []\naccess_token = ["pullrequest:read"]\n'
     )
     loaded = profile.load(write(tmp_path, text))
     assert loaded == Profile(
@@ -89,7 +125,11 @@ def test_every_key_of_the_documentation_is_known(tmp_path: Path) -> None:
         from_internet=True,
         egress=(Egress("2001:db8::/64", "2001:db8::5/64"),),
         egress_source="n",
-        cloud=CloudScopes(("a", "b")),
+        cloud=CloudScopes(
+            ("webhook:read", "webhook:write"),
+            api_token=("account:email",),
+            access_token=("pullrequest:read",),
+        ),
     )
     keys = set(re.findall(r"^(\w+) =", text, re.MULTILINE))
     documented = re.findall(

@@ -199,3 +199,47 @@ def test_no_answer_quotes_the_secret(before: str, stray: str, after: str, scheme
     answer = tokens.stray_characters(Secret(f"{before}{stray}{after}"), scheme)
     assert answer is not None
     assert not set("qzäß") & set(answer)
+
+
+API_TOKEN = "ATATT3xFfGF0" + "q" * 171 + "=0A1B2C3D"
+ACCESS_TOKEN = API_TOKEN.replace("ATATT3xFfGF0", "ATCTT3xFfGN0")
+KEY, CONSUMER_SECRET = "qWeRtZuIoPaSdFgHjK", "aB3" * 10 + "xY"
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "form"),
+    [
+        (API_TOKEN, None, "api-token"),
+        (API_TOKEN, "jdoe", "api-token"),
+        (f" '{API_TOKEN}' ", None, "api-token"),
+        (ACCESS_TOKEN, None, "access-token"),
+        ("ATBB" + "q" * 32, None, "app-password"),
+        ("ATBB" + "q" * 32, "jdoe@example.com", "app-password"),
+        ("q" * 36, "jdoe", "app-password"),
+        ("q" * 36, "jdoe@example.com", "other"),
+        ("q" * 36, None, "other"),
+        (CONSUMER_SECRET, None, "consumer-secret"),
+        ("hunter2", "jdoe", "other"),
+        ("q" * 2600, None, "other"),
+    ],
+)
+def test_the_form_of_a_secret_for_cloud(text: str, user: str | None, form: str) -> None:
+    assert tokens.cloud_form(Secret(text), user) == form
+
+
+@pytest.mark.parametrize(
+    ("user", "text", "expected"),
+    [
+        (KEY, CONSUMER_SECRET, True),
+        (None, CONSUMER_SECRET, False),
+        ("jdoe", CONSUMER_SECRET, False),
+        ("jdoe@example.com", CONSUMER_SECRET, False),
+        (KEY.lower(), CONSUMER_SECRET, False),
+        (KEY, CONSUMER_SECRET + "x", False),
+        (KEY, API_TOKEN, False),
+    ],
+)
+def test_an_oauth_consumer_is_told_by_both_halves(
+    user: str | None, text: str, expected: bool
+) -> None:
+    assert tokens.is_consumer(Secret(text), user) is expected

@@ -29,6 +29,12 @@ MAX_BODY = 2_000_000  # bytes: what is asked for is small, what answers instead 
 MAX_HOPS = 10  # redirects
 USUAL_CONTEXTS = ("/bitbucket", "/stash")
 BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"}
+# What is told of an answer that comes in small packets only.
+SWALLOWED: Mapping[str, Any] = {
+    "what": "the request",
+    "segment": net.tcp.SMALL_SEGMENT,
+    "heuristic": True,
+}
 _RECOVERY = 1.2  # seconds after which a gateway that limits requests lets one through again
 _PATIENCE = 0.5  # seconds for a server that speaks first, or hangs up unasked
 _PROBE = b"GET / HTTP/9.9\r\n\r\n"  # answered, or hung up on, by the web server itself
@@ -189,10 +195,12 @@ def _judge_stranger(answer: Answer) -> Fault | None:
     if status in _STATUSES:
         return Fault(_STATUSES[status], answer)
     if 400 <= status < 500 and status not in {404, 410}:
-        unnamed = {"product": "a gateway or firewall", "sign": f"HTTP {status}"}
+        sign = fingerprints.title(answer) or "without a word"
+        unnamed = {"product": "a gateway or firewall", "sign": sign}
         return Fault("http-waf-blocked", answer, unnamed, certain=False)
     if status == 200 and fingerprints.is_page(answer):
-        unnamed = {"product": "an unknown page", "sign": fingerprints.title(answer)}
+        sign = fingerprints.title(answer) or "without a title"
+        unnamed = {"product": "an unknown page", "sign": sign}
         return Fault("http-block-page", answer, unnamed, certain=False)
     return None
 
@@ -287,6 +295,8 @@ def _relation(answer: Answer | None) -> Fault | None:
 
 def _look_around(ctx: Context, seen: Visit, fault: Fault | None) -> Fault:
     """The fault, or what turns out to be behind it: asked as a browser, or in other places."""
+    if ctx.http.swallowed(seen.properties):
+        return Fault("tcp-pmtu-blackhole", seen.properties, SWALLOWED)
     if (beneath := _beneath(ctx, seen)) is not None:
         return beneath
     if fault is None and seen.properties.failure is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -196,7 +197,10 @@ def diagnose(options: dict[str, Any]) -> Any:
         left = end - time.monotonic()
         if done or hopeless or left <= 0:
             return report
-        time.sleep(min(_INTERVAL, left))
+        try:
+            time.sleep(min(_INTERVAL, left))
+        except KeyboardInterrupt:
+            return replace(report, run=replace(report.run, interrupted=True))
 
 
 def settings_from(options: dict[str, Any]) -> Any:

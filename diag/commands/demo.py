@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from shlex import quote
 from typing import Any
 
 import click
@@ -109,18 +110,17 @@ def _serve(simulator: Any) -> None:
 
     scenario = simulator.scenario
     click.echo("The embedded Bitbucket is running. Diagnose it from another terminal with:\n")
-    arguments = ["bbdiag check", scenario.url]
-    arguments += [f"--connect-to {rule}" for rule in scenario.connect_to]
-    if scenario.ca_file:
-        arguments.append(f"--ca-file {scenario.ca_file}")
-    if scenario.repo:
-        arguments.append(f"--repo {scenario.repo}")
-    if scenario.user:
-        arguments.append(f"--user {scenario.user}")
+    options = dict(scenario.options)
+    given = [("--connect-to", rule) for rule in scenario.connect_to]
+    given += [("--ca-file", scenario.ca_file), ("--repo", scenario.repo), ("--user", scenario.user)]
+    given += [("--for", options.pop("profile", None))]
+    given += [(f"--{name}", f"{value}") for name, value in options.items()]
+    arguments = [f"bbdiag check {quote(scenario.url)}"]
+    arguments += [f"{name} {quote(value)}" for name, value in given if value]
     for name, value in scenario.environ.items():
-        click.echo(f"  export {name}={value}")
-    if scenario.token:
-        click.echo(f"  export BITBUCKET_TOKEN={scenario.token}  # works nowhere else")
+        click.echo(f"  export {name}={quote(value)}")
+    if scenario.token is not None:
+        click.echo(f"  export BITBUCKET_TOKEN={quote(scenario.token)}  # works nowhere else")
     click.echo("  " + " \\\n    ".join(arguments) + "\n")
     click.echo(f"Ctrl-C ends it (process {os.getpid()}).")
     try:

@@ -105,11 +105,19 @@ class Dialer:
             return queue.popleft() if queue else None
 
     def connect(
-        self, host: str, port: int, timeout: float, *, fresh: bool = False, direct: bool = False
+        self,
+        host: str,
+        port: int,
+        timeout: float,
+        *,
+        fresh: bool = False,
+        direct: bool = False,
+        mss: int | None = None,
     ) -> socket.socket:
         """An open TCP connection (or tunnel) to (host, port), a parked one unless `fresh`.
 
-        `timeout` is in seconds, for all addresses together. `direct`: past any proxy.
+        `timeout` is in seconds, for all addresses together. `direct`: past any proxy. `mss` bounds
+        the segments of a direct connection, in bytes.
 
         Raises:
             OSError: as the last address tried failed; TimeoutError when none answered in time.
@@ -130,13 +138,21 @@ class Dialer:
             if left <= 0:
                 break
             try:
-                sock = socket.create_connection((candidate, to_port), timeout=left)
+                sock = self._open(candidate, to_port, left, mss)
             except OSError as error:
                 failure = error
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock
         raise failure
+
+    @staticmethod
+    def _open(host: str, port: int, timeout: float, mss: int | None) -> socket.socket:
+        if mss is None:
+            return socket.create_connection((host, port), timeout=timeout)
+        from diag.net import tcp
+
+        return tcp.connect(host, port, timeout, mss=mss)
 
     def close(self) -> None:
         """Close what nobody took."""

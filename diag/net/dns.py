@@ -153,16 +153,20 @@ def lookup(name: str) -> Lookup:
     return Lookup(addresses, canonical, error, detail, elapsed_ms)
 
 
-def resolves(host: str, timeout: float) -> tuple[str, ...] | None:
+def resolves(host: str, timeout: float, *, dns_works: bool = False) -> tuple[str, ...] | None:
     """The addresses of a host; () if the system says that it does not exist, None if that could
-    not be told within `timeout` seconds."""
+    not be told within `timeout` seconds.
+
+    `dns_works`: as other names show. Then a resolver that fails at this one, or refuses to look it
+    up, as those do that know but their own zone, leaves no doubt either.
+    """
     answers: SimpleQueue[Lookup] = SimpleQueue()
     threading.Thread(target=lambda: answers.put(lookup(host)), daemon=True).start()
     try:
         found = answers.get(timeout=timeout)
     except Empty:
         return None
-    return found.addresses if found.addresses or found.absent else None
+    return found.addresses if found.addresses or found.absent or dns_works else None
 
 
 # everybody's answer

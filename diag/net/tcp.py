@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Where Bitbucket and what stands before it usually listen: https, http, Bitbucket, https, git+ssh.
 PORTS = (443, 80, 7990, 8443, 7999)
+SMALL_SEGMENT = 536  # bytes: what every path must carry (RFC 9293)
 
 Speech = Literal["ssh", "http", "tls", "other", "closed", "reset", "silent", "unreachable"]
 

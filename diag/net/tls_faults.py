@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from functools import partial
 
 from diag.model import Json, Owner
-from diag.net import inspectors, tls, x509
+from diag.net import inspectors, tcp, tls, x509
 from diag.net.tls import ISSUER_CODES, Handshake, Talk, Trust
-from diag.net.tls_way import SMALL_SEGMENT, Way
+from diag.net.tls_way import Way
 from diag.net.x509 import Certificate
 
 Fetch = Callable[[str], bytes | None]
@@ -448,7 +448,13 @@ def _cut(probes: Probes) -> Fault:
         return Fault("tls-intermittent", evidence)
     if probes.shaken("small").failure is None:
         return Fault(
-            "tcp-pmtu-blackhole", {**evidence, "segment": SMALL_SEGMENT, "heuristic": True}
+            "tcp-pmtu-blackhole",
+            {
+                **evidence,
+                "what": "the TLS handshake",
+                "segment": tcp.SMALL_SEGMENT,
+                "heuristic": True,
+            },
         )
     if probes.only_this_name_is_cut:
         return Fault("tls-blocked-by-sni", evidence)

@@ -15,7 +15,6 @@ from diag.net.tls import Handshake, Talk, Trust
 K = TypeVar("K")
 T = TypeVar("T")
 
-SMALL_SEGMENT = 536  # bytes: what every path must carry (RFC 9293)
 _GREETING = 0.3  # seconds within which an SSH server has greeted
 _ALERT = 0.15  # seconds within which an alert follows a handshake; a late one is still heard
 
@@ -95,7 +94,7 @@ class Way:
 
     def _connect_small(self, timeout: float) -> socket.socket:
         assert self.address is not None  # noqa: S101 - asked for only where the way is direct
-        return tcp.connect(*self.address, timeout, mss=SMALL_SEGMENT)
+        return tcp.connect(*self.address, timeout, mss=tcp.SMALL_SEGMENT)
 
 
 def refuses_without_certificate(way: Way, context: SSLContext) -> str | None:

@@ -218,7 +218,6 @@ def test_an_unverified_server_does_not_get_the_secret(meet: Meet) -> None:
     ("status", "body", "headers"),
     [
         (401, "<html>Authorization Required</html>", {"WWW-Authenticate": "Bearer"}),
-        (403, "<html>Forbidden</html>", {}),
         (302, "", {"Location": "https://sso.example.com/login"}),
     ],
 )
@@ -229,6 +228,12 @@ def test_an_answer_that_is_not_bitbucket_s_says_nothing_about_the_secret(
     assert met.problems == ["auth-unclear"]
     assert met.report.exit_status() == 4
     assert met.report.problems[0].evidence["status"] == status
+
+
+def test_a_gateway_that_lets_no_secret_pass(meet: Meet) -> None:
+    met = meet(answer_with(403, "<html><title>Forbidden</title></html>"))
+    assert met.problems == ["http-waf-blocked"]
+    assert "(HTTP 403, Forbidden)" in met.report.problems[0].message
 
 
 def test_a_user_directory_that_is_down_is_no_fault_of_the_secret(meet: Meet) -> None:

@@ -31,6 +31,10 @@ def codes(report: Report) -> list[str]:
     return [finding.code for finding in result(report, "vantage").findings]
 
 
+def message(report: Report) -> str:
+    return result(report, "vantage").findings[0].message
+
+
 @pytest.mark.parametrize("addresses", [["10.1.2.3"], ["192.168.1.4", "fd00::4"], ["127.0.0.1"]])
 def test_private_addresses_only(addresses: Sequence[str]) -> None:
     report = run(Route(), found(*addresses))
@@ -77,8 +81,12 @@ def test_the_port_and_an_ipv6_address_in_the_request() -> None:
 
 
 def test_a_product_that_publishes_no_addresses() -> None:
-    report = run(Route(), found("93.184.215.14"), profile=replace(APPCIRCLE, egress=()))
-    assert "from anywhere" in result(report, "vantage").findings[0].message
+    without = replace(APPCIRCLE, egress=())
+    report = run(Route(), found("93.184.215.14"), profile=without)
+    assert f"from the addresses at {without.egress_source}" in message(report)
+    without = replace(without, egress_source="")
+    report = run(Route(), found("93.184.215.14"), profile=without)
+    assert "from anywhere" in message(report)
 
 
 def test_connect_to_says_nothing_about_the_real_address() -> None:
@@ -98,6 +106,23 @@ def test_when_there_is_nothing_to_tell(options: dict[str, Any], code: str) -> No
     assert result(report, "vantage").status is Status.SKIP
 
 
-def test_bitbucket_cloud_needs_no_firewall_request() -> None:
-    report = run(Route(), found("104.192.142.1"), target=replace(TARGET, kind="cloud"))
-    assert "vantage" not in [check.id for check in report.checks]
+class TestCloud:
+    """The other end is on the internet: what matters is its own list of addresses."""
+
+    TARGET = replace(TARGET, kind="cloud", host="api.bitbucket.org")
+
+    def test_what_has_to_be_on_the_list_of_the_workspace(self) -> None:
+        report = run(Route(), found("10.0.0.7"), target=self.TARGET)
+        assert codes(report) == ["vantage-cloud-allowlist"]
+        assert "77.92.124.0/27, 77.92.102.192/28;" in message(report)
+        assert "cannot be tested from here" in message(report)
+
+    def test_a_product_that_names_only_a_page(self) -> None:
+        without = replace(APPCIRCLE, egress=(), egress_source="https://ci.example.com/ips")
+        report = run(Route(), target=self.TARGET, profile=without)
+        assert "on its list: the addresses at https://ci.example.com/ips;" in message(report)
+
+    def test_a_product_that_names_nothing(self) -> None:
+        without = replace(APPCIRCLE, egress=(), egress_source="")
+        report = run(Route(), target=self.TARGET, profile=without)
+        assert codes(report) == ["vantage-unpublished"]

@@ -215,9 +215,16 @@ def drip(data: bytes) -> Callable[[Connection], None]:
     return talk
 
 
-def flood(connection: Connection) -> None:
+def flood(connection: Connection, data: bytes = b"x" * 65536) -> None:
     while True:
-        connection.send(b"x" * 65536)
+        connection.send(data)
+
+
+def interim(connection: Connection) -> None:
+    flood(connection, b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+
+BOMB = gzip.compress(bytes(50_000_000))
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -242,6 +249,9 @@ FAILURES: dict[str, tuple[str, int | None, Callable[[Connection], None]]] = {
         200,
         says(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope"),
     ),
+    "a body that flows on": ("slow", 200, says(HEAD + b"\r\n", drip(bytes(2000)))),
+    "endless interim answers": ("timeout", None, says(b"", interim)),
+    "much in little": ("endless", 200, says(HEAD + b"Content-Encoding: gzip\r\n\r\n" + BOMB)),
     "ssh": ("not-http", None, says(b"SSH-2.0-OpenSSH_9.2p1\r\n", hang)),
     "TLS alert": ("not-http", None, says(b"\x15\x03\x01\x00\x02\x02\x46")),
     "nonsense": ("not-http", None, says(HEAD + b"no header\r\n\r\n")),
