@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diag.api import (
     SEE_HEADERS,
@@ -25,15 +25,13 @@ from diag.api import (
     cloud_said,
     cloud_trouble,
     fail,
+    net,
     ok,
     skip,
     tokens,
     unknown,
     verdicts,
 )
-
-if TYPE_CHECKING:
-    from diag.net.http import Answer
 
 WHO_AM_I = "{curl_auth} -o /dev/null -D - '{url}/2.0/user'"
 GRANT = "{curl} -u {user}:\"$BITBUCKET_TOKEN\" -d grant_type=client_credentials '{request}'"
@@ -223,7 +221,7 @@ class CloudAuth(CloudTroubles, Check):
                 request=answer.url,
             )
 
-    def _refused(self, ctx: Context, answer: Answer) -> Finding:
+    def _refused(self, ctx: Context, answer: net.http.Answer) -> Finding:
         """Why a 401, by the words of the answer and by the form of the secret."""
         cloud, credential = bitbucket.cloud, ctx.credential
         assert credential.secret is not None  # noqa: S101 - it was just refused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diag.api import (
     SEE_HEADERS,
@@ -22,13 +22,11 @@ from diag.api import (
     cloud_get,
     cloud_trouble,
     fail,
+    net,
     ok,
     unknown,
     verdicts,
 )
-
-if TYPE_CHECKING:
-    from diag.net.http import Answer
 
 SEE = SEE_HEADERS.replace("_auth", "")
 ON_THE_WAY = (
@@ -102,7 +100,7 @@ class CloudHttp(CloudTroubles, Check):
             base_url=ctx.target.base_url, marks=list(marks) or ["the answer"], status=answer.status
         )
 
-    def _incident(self, ctx: Context, first: Answer) -> Finding | None:
+    def _incident(self, ctx: Context, first: net.http.Answer) -> Finding | None:
         """Whether more of Bitbucket Cloud fails than one resource."""
         cloud = bitbucket.cloud
         second = cloud_get(ctx, cloud.REPOSITORY_EVENTS, auth=False)
@@ -113,7 +111,7 @@ class CloudHttp(CloudTroubles, Check):
         evidence = cloud_evidence(ctx, first) | {"asked": told, "status_page": STATUS_PAGE}
         return self.INCIDENT(heuristic=True, **evidence)
 
-    def _stranger(self, ctx: Context, answer: Answer) -> Finding:
+    def _stranger(self, ctx: Context, answer: net.http.Answer) -> Finding:
         """An answer that is not Bitbucket Cloud's, or none."""
         fault = bitbucket.reception.judge(answer)
         verdict = PLACES.get(fault.code) if fault is not None else None

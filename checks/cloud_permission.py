@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diag.api import (
     SEE_HEADERS,
@@ -23,14 +23,12 @@ from diag.api import (
     cloud_evidence,
     cloud_get,
     cloud_trouble,
+    net,
     ok,
     skip,
     unknown,
     verdicts,
 )
-
-if TYPE_CHECKING:
-    from diag.net.http import Answer
 
 WRITES = ("webhook:write", "webhook:delete")
 GIVE_ADMIN = (
@@ -111,13 +109,13 @@ class CloudPermission(CloudTroubles, Check):
         yield self._conclude(outcome, role, evidence)
 
     @staticmethod
-    def _administered(ctx: Context, workspace: str) -> Answer:
+    def _administered(ctx: Context, workspace: str) -> net.http.Answer:
         """The repository, if it is among those that the user administers."""
         query = {"role": "admin", "q": f'full_name="{ctx[CloudReads].full_name}"'}
         return cloud_get(ctx, bitbucket.cloud.repositories_path(workspace), query, auth=True)
 
     @staticmethod
-    def _evidence(ctx: Context, answer: Answer) -> dict[str, Any]:
+    def _evidence(ctx: Context, answer: net.http.Answer) -> dict[str, Any]:
         return cloud_evidence(ctx, answer) | {
             "who": ctx.quote(ctx[Identity].who),
             "where": ctx.quote(ctx[CloudReads].full_name),

@@ -24,6 +24,7 @@ from diag.api import (
     cloud_get,
     cloud_trouble,
     fail,
+    net,
     ok,
     skip,
     unknown,
@@ -31,7 +32,7 @@ from diag.api import (
 )
 
 if TYPE_CHECKING:
-    from diag.net.http import Answer
+    Answer = net.http.Answer
 
 MOST_PAGES = 2  # of a list that only serves to name what is similar
 BRANCHES = "/refs/branches"
@@ -214,7 +215,11 @@ class CloudRepository(CloudTroubles, Check):
         return {p: need for p, need in CONTENT.items() if need in {"repository:read", *needs}}
 
     def _withheld(
-        self, ctx: Context, kept: list[Answer], private: bool | None, evidence: dict[str, Any]
+        self,
+        ctx: Context,
+        kept: list[Answer],
+        private: bool | None,
+        evidence: dict[str, Any],
     ) -> Finding:
         """Content that is not given, though the repository is shown and no scope is named."""
         evidence = evidence | cloud_evidence(ctx, kept[-1])
