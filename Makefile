@@ -48,9 +48,9 @@ bench: setup
 # Only names, versions and hashes stand in the files: no index, no host.
 lock:
 	uv pip compile --generate-hashes --universal --python-version 3.11 --no-header --no-annotate \
-	  --no-emit-index-url --no-emit-find-links --extra dev pyproject.toml --output-file requirements/dev.txt
+	  --extra dev pyproject.toml --output-file requirements/dev.txt
 	uv pip compile --generate-hashes --universal --python-version 3.11 --no-header --no-annotate \
-	  --no-emit-index-url --no-emit-find-links pyproject.toml --output-file requirements/runtime.txt
+	  pyproject.toml --output-file requirements/runtime.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .*_cache

@@ -9,6 +9,7 @@ from diag.api import (
     MOST_REQUESTS,
     Check,
     CloudAccess,
+    CloudHooks,
     CloudReads,
     CloudTroubles,
     Context,
@@ -44,7 +45,7 @@ class CloudGit(CloudTroubles, Check):
     order = 120
     kinds = frozenset({"cloud"})
     requires = (Target, Instance, Identity, CloudReads)
-    after = (CloudAccess,)
+    after = (CloudAccess, CloudHooks)  # last: it is the request that can be spared
 
     OK = ok("cloud-git-ok", "git gets the branches of {wanted} over HTTPS")
     DEDUCED = ok(

@@ -89,9 +89,7 @@ class CloudPermission(CloudTroubles, Check):
         workspace, slug = target.project or "", target.repository or ""
         hooks = cloud_get(ctx, f"{cloud.repository_path(workspace, slug)}/hooks", auth=True)
         told, outcome = cloud.error(hooks), cloud.outcome(hooks)
-        yield CloudHooks(
-            (CloudTried("webhook:read", hooks.url, outcome, told.required, told.granted),)
-        )
+        tried = CloudTried("webhook:read", hooks.url, outcome, told.required, told.granted)
         evidence = self._evidence(ctx, hooks)
         if outcome not in {"allowed", "lacks-scope", "refused"}:
             yield cloud_trouble(ctx, hooks) or self.UNCLEAR(**evidence)
@@ -106,6 +104,7 @@ class CloudPermission(CloudTroubles, Check):
             if found is None and (common := cloud_trouble(ctx, answer)) is not None:
                 yield common
                 return
+        yield CloudHooks((tried,))  # not sooner: check cloud-git counts the requests before its own
         yield self._conclude(outcome, role, evidence)
 
     @staticmethod

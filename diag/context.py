@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from diag.facts import Credential, Fact, Target
+from diag.facts import Credential, Fact, Route, Target
 from diag.target import WEBSITE, parse
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 _RESERVE = 0.3  # seconds kept back at the end of the run, for conclusions and the report
-COMMANDS = frozenset({"curl", "curl_auth"})  # the words that are commands, quoted already
+# The words that are commands, or several words of one: quoted already.
+COMMANDS = frozenset({"curl", "curl_auth", "connect"})
 _TOO_SHORT = 0.3  # seconds: what does not answer in less proves nothing
 
 
@@ -294,7 +295,8 @@ def words(settings: Settings, facts: Mapping[type[Fact], Fact]) -> dict[str, str
             "port": str(target.port),
             "origin": target.origin,
             "netloc": target.netloc,
-            "connect": _connect(settings.connect_to, target),
+            "connect": shlex.quote(_connect(settings.connect_to, target))
+            + _by_proxy(facts.get(Route)),
             "project": target.project or "PROJECT",
             "repository": target.repository or "REPOSITORY",
         }
@@ -308,9 +310,16 @@ def _named(target: Target) -> set[tuple[str, int]]:
 
 
 def _connect(rules: Sequence[Any], target: Target) -> str:
-    """`host:port` for openssl s_client and nc, after connect-to."""
+    """`host:port` for openssl s_client, after connect-to."""
     for rule in rules:
         if (rule.host, rule.port) == (target.host, target.port):
             return f"{rule.address}:{rule.to_port}"
     host = f"[{target.host}]" if ":" in target.host else target.host
     return f"{host}:{target.port}"
+
+
+def _by_proxy(route: Fact | None) -> str:
+    """The option of openssl s_client that leads through an ordinary proxy, if one applies."""
+    if not isinstance(route, Route) or not (route.proxy or "").startswith("http://"):
+        return ""
+    return f" -proxy {shlex.quote(str(route.proxy).removeprefix('http://').rstrip('/'))}"

@@ -414,6 +414,8 @@ def _speaks_tls(ctx: Context, host: str, port: int) -> bool:
 def _talk(ctx: Context, host: str, port: int) -> net.tls.Talk | None:
     try:
         sock = ctx.dialer.connect(host, port, ctx.timeout, fresh=True)
+    except ConnectionResetError:  # so soon that connect() itself hears of it
+        return net.tls.Talk(cut="reset", at_once=True)
     except OSError:
         return None
     return net.tls.talk(sock, _PROBE, min(_PATIENCE, ctx.timeout / 2), ctx.timeout)

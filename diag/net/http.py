@@ -598,6 +598,8 @@ class _Backend(httpcore.NetworkBackend):
             sock = self._run.dialer.connect(host, port, exchange.left(), fresh=True, mss=mss)
         except TimeoutError as error:
             raise _Trouble("connect", f"no connection in time: {error}", late=True) from None
+        except ConnectionResetError as error:  # accepted, and reset before connect() returned
+            raise _Trouble("reset", str(error)) from None
         except (OSError, ValueError) as error:
             raise _Trouble("connect", str(error)) from None
         return _Stream(sock, self._context)

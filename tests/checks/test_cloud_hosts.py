@@ -14,6 +14,7 @@ from diag.report import Report
 from diag.simulator import Simulator
 from diag.simulator.cloud_data import ALTSSH, API, SITE
 from diag.simulator.scenario import Setup
+from diag.simulator.server import Request, Response
 from tests.checks.cloud import ask
 from tests.checks.conftest import Meet
 from tests.given import result, run_check
@@ -133,3 +134,34 @@ class TestSsh:
         assert met.problems == ["git-ssh-unreachable"]
         assert ALTSSH not in met.problem("git-ssh-unreachable").remedy
         assert "cloud-altssh-closed" in met.codes("cloud-hosts")
+
+
+class TestThroughAProxy:
+    """All hosts go through it; SSH does not, and is not tried."""
+
+    @staticmethod
+    def proxied(*denied: str) -> Callable[[Setup], None]:
+        def policy(request: Request) -> Response | None:
+            return Response(403) if request.target in denied else None
+
+        def change(setup: Setup) -> None:
+            setup.proxy = policy
+            setup.routes = {}
+            setup.environ = {"https_proxy": f"http://127.0.0.1:{setup.proxy_port}"}
+
+        return change
+
+    def test_all_of_them(self, meet: Meet) -> None:
+        met = ask(meet, self.proxied())
+        assert met.problems == []
+        assert met.codes("cloud-hosts") == ["cloud-hosts-ok"]
+        assert met.codes("cloud-git") == ["cloud-git-deduced"]
+
+    def test_only_the_website(self, meet: Meet) -> None:
+        """The proxy's own words say more."""
+        met = ask(meet, self.proxied(f"{API}:443"))
+        assert met.problems == ["proxy-denied"]
+
+    def test_only_the_api(self, meet: Meet) -> None:
+        met = ask(meet, self.proxied(f"{SITE}:443"))
+        assert met.problems == ["cloud-website-unreachable"]

@@ -73,7 +73,13 @@ class TestIncident:
         assert "x-b3-traceid" in problem.remedy
         assert len(met.requests) == 3
 
-    def test_only_the_names_of_events(self, meet: Meet) -> None:
+    @pytest.mark.parametrize(
+        ("credential", "git"),
+        [("api-token", "cloud-git-deduced"), ("oauth-consumer", "cloud-git-not-asked")],
+    )
+    def test_only_the_names_of_events(self, meet: Meet, credential: str, git: str) -> None:
+        """The request that this costs is spared at the end, if it is one too many."""
+
         def change(setup: Setup) -> None:
             def gateway(request: Request, forward: Answer) -> Response:
                 response = forward(request)
@@ -83,8 +89,10 @@ class TestIncident:
 
             setup.gateway = gateway
 
-        met = ask(meet, change)
+        met = ask(meet, change, credential=credential)
         assert met.problems == []
+        assert met.codes("cloud-git") == [git]
+        assert len(met.requests) == 10
 
     def test_only_what_comes_later(self, meet: Meet) -> None:
         failing = Response(500, [("Server", "AtlassianEdge"), ("X-B3-TraceId", "abc")], b"<html>")
