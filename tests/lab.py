@@ -91,7 +91,9 @@ class Lab:
             self._stack.callback(_remove, name)
             _command("ip", "netns", "add", name)
             etc = _ETC / name
-            etc.mkdir(parents=True)
+            with contextlib.suppress(FileNotFoundError):  # another process may just remove _ETC
+                etc.mkdir(parents=True)
+            etc.mkdir(parents=True, exist_ok=True)
             (etc / "resolv.conf").write_text("")
             (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
             # Without waiting for duplicate address detection: one second for each link. And kernel
