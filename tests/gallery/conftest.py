@@ -1,31 +1,44 @@
-"""The fixture of the gallery."""
+"""The fixtures of the gallery."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.gallery import running
 from tests.gallery.town import Town
-from tests.lab import Lab
+from tests.lab import missing_here, sweep
 
-_PROGRAMS = ("dnsmasq", "nginx", "openssl", "squid", "faketime")
+_PROGRAMS = (
+    "curl",
+    "dnsmasq",
+    "faketime",
+    "haproxy",
+    "nginx",
+    "openssl",
+    "squid",
+    "tinyproxy",
+    "unbound",
+)
+
+
+@pytest.fixture(scope="session")
+def town_needs() -> None:
+    """What it takes to build a town; without it the test is skipped, in CI it fails."""
+    programs = [name for name in _PROGRAMS if shutil.which(name) is None]
+    missing = missing_here() or ", ".join(programs)
+    if missing and os.environ.get("CI") == "true":
+        pytest.fail(f"the gallery needs {missing}")
+    if missing:
+        pytest.skip(f"the gallery needs {missing}")
+    sweep()
 
 
 @pytest.fixture
-def town(lab: Lab) -> Iterator[Town]:
+def town(town_needs: None) -> Iterator[Town]:
     """A lab to build a Bitbucket in."""
-    if missing := [name for name in _PROGRAMS if shutil.which(name) is None]:
-        reason = f"{', '.join(missing)} not installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with ExitStack() as stack:
-        directory = stack.enter_context(TemporaryDirectory(prefix="town-"))
-        Path(directory).chmod(0o755)  # for squid, which becomes somebody else
-        yield Town(lab, Path(directory), stack)
+    with running.town() as built:
+        yield built

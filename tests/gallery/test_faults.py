@@ -11,7 +11,8 @@ import subprocess
 import pytest
 
 from tests.certificates import DAY, self_signed
-from tests.gallery.town import HOST, PRIVATE, PROXY, Town
+from tests.gallery.case import HOST
+from tests.gallery.town import PRIVATE, PROXY, Town
 from tests.lab import ROUTER4, SERVER4, SERVER6
 
 pytestmark = pytest.mark.lab

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from diag.simulator.data import CREDENTIALS
-from tests.gallery.town import HOST, PRIVATE, PROXY, URL, Result, Town
+from tests.gallery.case import HOST, URL
+from tests.gallery.town import PRIVATE, PROXY, Result, Town
 from tests.lab import ROUTER4, ROUTER6, SERVER4, SERVER6
 
 pytestmark = pytest.mark.lab

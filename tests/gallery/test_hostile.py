@@ -12,7 +12,8 @@ import pytest
 
 from diag.simulator.server import Request, parse_head
 from tests.certificates import root, server_context
-from tests.gallery.town import HOST, URL, Town
+from tests.gallery.case import HOST, URL
+from tests.gallery.town import Town
 
 if TYPE_CHECKING:
     import socket

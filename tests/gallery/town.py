@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +23,16 @@ from diag.schema import schema
 from diag.simulator import Simulator
 from diag.simulator.data import CREDENTIALS
 from tests.certificates import Identity, root
+from tests.dns_server import DnsServer
+from tests.gallery.case import HOST, REPO, URL, Call
 from tests.lab import ROUTER4, SERVER4
 
 if TYPE_CHECKING:
+    from tests.dns_server import Zone
     from tests.lab import Lab, Place
 
-HOST = "bb.lab.test"
-URL = f"https://{HOST}"
 PROXY = f"http://{ROUTER4}:3128"
-REPO = "MOB/app"
+TINYPROXY = f"http://{ROUTER4}:8888"
 # Deserved in all of this network: the product of the default profile comes from the internet.
 PRIVATE = "dns-private-address"
 DEADLINE = 20.0  # seconds, the default
@@ -54,6 +55,38 @@ shutdown_lifetime 0 seconds
 dns_nameservers {resolver}
 {rules}
 """
+_HAPROXY = """global
+  log /dev/null local0
+defaults
+  mode http
+  timeout connect 3s
+  timeout client 30s
+  timeout server 30s
+{sections}
+"""
+_TINYPROXY = """Listen {host}
+Port {port}
+Timeout 30
+Allow 10.77.0.0/16
+DisableViaHeader Yes
+{more}
+"""
+_UNBOUND = """server:
+  chroot: ""
+  directory: "{directory}"
+  username: ""
+  pidfile: ""
+  use-syslog: no
+  logfile: "{directory}/log"
+  interface: {address}
+  access-control: 0.0.0.0/0 allow
+  access-control: ::/0 allow
+  module-config: "validator iterator"
+  do-not-query-localhost: no
+{rules}
+remote-control:
+  control-enable: no
+"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +96,7 @@ class Result:
     report: dict[str, Any]
     text: str
     status: int
+    seconds: float = 0.0  # that the program took
 
     @property
     def codes(self) -> list[str]:
@@ -122,6 +156,35 @@ class Town:
         if ssh:
             self.lab.serve("server", 7999, lambda sock: sock.sendall(b"SSH-2.0-lab\r\n"))
         return started.port
+
+    def dns_server(
+        self, zone: Zone, place: Place = "router", address: str = ROUTER4, **options: Any
+    ) -> DnsServer:
+        """Start a DNS server that misbehaves as `zone` says; `options` are those of `DnsServer`."""
+        server = self.lab.call(place, DnsServer, zone, address=address, port=53, **options)
+        self.lab.call(place, server.__enter__)
+        self._stack.callback(server.__exit__)
+        return server
+
+    def unbound(self, rules: str, place: Place = "router", address: str = ROUTER4) -> None:
+        """Start unbound, which validates; `rules` are lines of its section `server`, and others."""
+        home = self.directory / f"unbound-{place}"
+        home.mkdir()
+        text = _UNBOUND.format(directory=home, address=address, rules=rules)
+        (home / "conf").write_text(text)
+        self.lab.spawn(place, ["unbound", "-d", "-c", str(home / "conf")])
+        self.lab.wait_for(place, 53, address)
+
+    def haproxy(self, sections: str, *ports: int, place: Place = "server") -> None:
+        """Start haproxy with these frontends and backends, and wait until `ports` are open."""
+        conf = self.write(f"haproxy-{place}.conf", _HAPROXY.format(sections=sections))
+        self.lab.spawn(place, ["haproxy", "-db", "-q", "-f", str(conf)])
+        for port in ports:
+            self.lab.wait_for(place, port)
+
+    def bundle(self, identity: Identity) -> Path:
+        """One file with chain and key, as haproxy and `openssl s_server` take it."""
+        return self.write("bundle.pem", identity.chain() + identity.key_pem)
 
     def nginx(self, *sites: str, http: str = "") -> None:
         """Start nginx on the server with these server blocks, the first on port 443 or 80."""
@@ -189,6 +252,17 @@ class Town:
         self.lab.wait_for("router", 3128, ROUTER4)
         return {"HTTPS_PROXY": PROXY, "http_proxy": PROXY}
 
+    def tinyproxy(self, more: str = "") -> dict[str, str]:
+        """Start tinyproxy on the router; the environment of who is to use it."""
+        host, _, port = TINYPROXY.removeprefix("http://").partition(":")
+        text = _TINYPROXY.format(host=host, port=port, more=more)
+        conf = self.write("tinyproxy.conf", text)
+        # It asks the resolver of the place it runs in.
+        self.lab.resolv_conf("router", f"nameserver {ROUTER4}\n")
+        self.lab.spawn("router", ["tinyproxy", "-d", "-c", str(conf)])
+        self.lab.wait_for("router", int(port), host)
+        return {"HTTPS_PROXY": TINYPROXY, "http_proxy": TINYPROXY}
+
     # the command
 
     def check(
@@ -202,17 +276,49 @@ class Town:
         prefix: Sequence[str] = (),
     ) -> Result:
         """Run `bbdiag check URL`: the default profile, the default timeouts, and the secret."""
-        argv = [*prefix, sys.executable, "-m", "diag", "check", url, "--format", "json", *options]
-        argv += ["--ca-file", str(ca_file or self.ca_file)]
-        argv += ["--repo", repo] if repo else []
+        call = Call(url, options, place, repo, ca_file, env or {}, tuple(prefix))
+        return self.answer(call)
+
+    def answer(self, built: Call | Sequence[Call] | None) -> Result:
+        """Run the command as a case wants it; in several places, and compare what came of it."""
+        if built is None or isinstance(built, Call):
+            return self._run(built or Call())
+        files = []
+        for number, call in enumerate(built):
+            labelled = replace(call, options=(*call.options, "--label", call.place))
+            files.append(self.write(f"{number}.json", self._run(labelled).text))
+        return self._bbdiag("client", "compare", *map(str, files))
+
+    def _run(self, call: Call) -> Result:
+        arguments = [
+            "check",
+            call.url,
+            *call.options,
+            "--ca-file",
+            str(call.ca_file or self.ca_file),
+        ]
+        arguments += ["--repo", call.repo] if call.repo else []
         secret = {"BITBUCKET_TOKEN": self.token} if self.token else {}
+        env = {**secret, **call.env}
+        return self._bbdiag(call.place, *arguments, env=env, prefix=call.prefix)
+
+    def _bbdiag(
+        self,
+        place: Place,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> Result:
+        argv = [*prefix, sys.executable, "-m", "diag", *arguments, "--format", "json"]
         began = time.monotonic()
-        done = self.lab.run(place, argv, env={**secret, **(env or {})}, timeout=2 * DEADLINE)
+        done = self.lab.run(place, argv, env=env, timeout=2 * DEADLINE)
         spent = time.monotonic() - began
         assert spent < DEADLINE + _START
-        return self._held_against_the_contract(done)
+        return self._held_against_the_contract(done, spent)
 
-    def _held_against_the_contract(self, done: subprocess.CompletedProcess[str]) -> Result:
+    def _held_against_the_contract(
+        self, done: subprocess.CompletedProcess[str], spent: float
+    ) -> Result:
         assert done.stderr == ""
         report = json.loads(done.stdout)
         _VALIDATOR.validate(report)
@@ -226,7 +332,7 @@ class Town:
         assert report["run"]["duration_ms"] <= DEADLINE * 1000
         assert self.token is None or self.token not in done.stdout
         assert not any(unfit(text) for text in texts(report))
-        return Result(report, done.stdout, done.returncode)
+        return Result(report, done.stdout, done.returncode, spent)
 
 
 def texts(value: object) -> list[str]:
