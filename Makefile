@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo setup check test lint format docs bench lock clean
+.PHONY: demo setup check test lint format docs gallery bench lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/bbdiag demo
@@ -41,6 +41,10 @@ format: setup
 # What is generated from the code: the list of verdicts, the schema, the golden files of the tests.
 docs: setup
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_golden.py
+
+# As root, with nmap, monitoring-plugins-basic and prometheus-blackbox-exporter beside what CI needs.
+gallery: setup
+	$(BIN)/python -m tests.gallery.document
 
 bench: setup
 	$(BIN)/python bench/versus_curl.py

@@ -82,11 +82,11 @@ def blackbox_exporter(town: Town, call: Call) -> str:
         process.kill()
     found = re.search(r"^probe_success (\d)", done.stdout, re.MULTILINE)
     status = re.search(r"^probe_http_status_code (\d+)", done.stdout, re.MULTILINE)
-    errors = re.findall(
-        r'(?:err|msg)="?((?:[^"\\]|\\.)*(?:rror|nvalid|ailed)[^"\\]*(?:\\.[^"\\]*)*)', done.stdout
-    )
+    errors = re.findall(r'err="((?:[^"\\]|\\.)*)"', done.stdout)
     text = f"success {found[1] if found else '?'}, HTTP {status[1] if status else '?'}"
-    return f"{text}, {errors[-1]}" if errors and found and found[1] == "0" else text
+    if not errors or text.startswith("success 1"):
+        return text
+    return f"{text}, {re.sub(r'Get .*?: ', '', errors[-1])}"
 
 
 def nmap(town: Town, call: Call) -> str:

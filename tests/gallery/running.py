@@ -80,7 +80,8 @@ def run(case: Case, peers: Mapping[str, Peer]) -> Outcome:
 
 def _said(peer: Peer, built: Town, call: Call) -> str:
     try:
-        return peer(built, call)
+        said = peer(built, call)
+        return said.replace(built.token, "SECRET") if built.token else said
     except subprocess.TimeoutExpired as error:
         return f"still running after {error.timeout:.0f} s"
 

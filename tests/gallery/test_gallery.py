@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.gallery import peers
+from tests.gallery import document, peers
 from tests.gallery.case import Case, NearMiss, families
 from tests.gallery.running import Gallery, Peer
 
@@ -74,3 +74,10 @@ def test_the_gallery_is_as_large_as_promised() -> None:
     assert sum(case.is_double for case in faults) >= 20
     assert len(NEAR_MISSES) >= 30
     assert sum(bool(case.excuse) for case in faults) <= 0.05 * len(faults)
+
+
+def test_the_page_shows_every_case_as_it_is() -> None:
+    """`make gallery` writes the page, and somebody has to."""
+    page = document.PAGE.read_text(encoding="utf-8")
+    starts = [document.line_start(case) for case in CASES.values() if not case.excuse]
+    assert [start for start in starts if start not in page] == []
