@@ -4,6 +4,8 @@
                                        router
     server 10.77.2.2  fd77:2::2 --- 10.77.2.1  fd77:2::1
 
+`lab.lengthen(n)` puts up to three more routers between the router and the server.
+
 The fixture `lab` builds it for one test (about 0.1 s) and removes it afterwards, with everything
 that was started in it. What runs inside is real: the kernel's TCP, its ICMP errors, nftables.
 
@@ -42,12 +44,15 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Place = Literal["client", "router", "server"]
+Place = Literal["client", "router", "server", "router2", "router3", "router4"]
 PLACES: tuple[Place, ...] = ("client", "router", "server")
 
 CLIENT4, CLIENT6 = "10.77.1.2", "fd77:1::2"
 ROUTER4, ROUTER6 = "10.77.1.1", "fd77:1::1"  # the router as the client sees it
 SERVER4, SERVER6 = "10.77.2.2", "fd77:2::2"
+# Which address each router, from the client on, gives as its own in an ICMP error.
+ROUTERS4 = (ROUTER4, "10.77.12.2", "10.77.13.2", "10.77.14.2")
+ROUTERS6 = (ROUTER6, "fd77:12::2", "fd77:13::2", "fd77:14::2")
 
 _ROOT = Path(__file__).parents[1]
 _ETC = Path("/etc/netns")
@@ -55,16 +60,18 @@ _RUN = Path("/run/netns")
 _PREFIX = "bblab"
 _WEAKENED = ("setpriv", "--bounding-set=-net_raw,-net_admin")
 _CLONE_NEWNET = 0x40000000
+_ROUTERS: tuple[Place, ...] = ("router", "router2", "router3", "router4")
+_FORWARDING = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 _numbers = itertools.count()
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Lab:
-    """The three namespaces and everything that was put into them."""
+    """The namespaces and everything that was put into them."""
 
     def __init__(self) -> None:
-        stem = f"{_PREFIX}-{os.getpid()}-{next(_numbers)}"
-        self._names = {place: f"{stem}-{place}" for place in PLACES}
+        self._stem = f"{_PREFIX}-{os.getpid()}-{next(_numbers)}"
+        self._routers: list[Place] = ["router"]
         self._stack = contextlib.ExitStack()
         self._tables = itertools.count()
 
@@ -83,37 +90,61 @@ class Lab:
 
     def name(self, place: Place) -> str:
         """The namespace's name, as `ip netns` has it."""
-        return self._names[place]
+        return f"{self._stem}-{place}"
+
+    def lengthen(self, more: int) -> None:
+        """Put so many more routers between the router and the server: "router2" and so on. The
+        server keeps its addresses; its own router, now the last one, has 10.77.2.1."""
+        for _ in range(more):
+            last, place = self._routers[-1], _ROUTERS[len(self._routers)]
+            number = 11 + len(self._routers)
+            self._add(place)
+            self._routers.append(place)
+            self.sysctl(place, *_FORWARDING)
+            self.ip(last, f"link set r1 netns {self.name(place)}")  # the cable to the server
+            self.ip(
+                place,
+                *("addr add 10.77.2.1/24 dev r1", "addr add fd77:2::1/64 dev r1", "link set r1 up"),
+            )
+            self._link(place, last, "r2", f"10.77.{number}", f"fd77:{number}:")
+            self.ip(
+                last,
+                f"route add 10.77.2.0/24 via 10.77.{number}.2",
+                f"-6 route add fd77:2::/64 via fd77:{number}::2",
+            )
 
     def _build(self) -> None:
         for place in PLACES:
-            name = self.name(place)
-            self._stack.callback(_remove, name)
-            _command("ip", "netns", "add", name)
-            etc = _ETC / name
-            with contextlib.suppress(FileNotFoundError):  # another process may just remove _ETC
-                etc.mkdir(parents=True)
-            etc.mkdir(parents=True, exist_ok=True)
-            (etc / "resolv.conf").write_text("")
-            (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
-            # Without waiting for duplicate address detection: one second for each link. And kernel
-            # defaults would hold back all but the first few ICMP errors of a test.
-            self.sysctl(
-                place,
-                "net.ipv6.conf.default.accept_dad=0",
-                "net.ipv4.icmp_ratelimit=0",
-                "net.ipv6.icmp.ratelimit=0",
-            )
-            self.ip(place, "link set lo up")
-        self.sysctl("router", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-        self._link("client", "r0", "10.77.1", "fd77:1:")
-        self._link("server", "r1", "10.77.2", "fd77:2:")
+            self._add(place)
+        self.sysctl("router", *_FORWARDING)
+        self._link("client", "router", "r0", "10.77.1", "fd77:1:")
+        self._link("server", "router", "r1", "10.77.2", "fd77:2:")
 
-    def _link(self, place: Place, inner: str, v4: str, v6: str) -> None:
-        """A cable from eth0 of `place` (…2) to an interface of the router (…1)."""
-        router = self.name("router")
-        self.ip(place, f"link add eth0 type veth peer name {inner} netns {router}")
-        ends: tuple[tuple[Place, str, int], ...] = (("router", inner, 1), (place, "eth0", 2))
+    def _add(self, place: Place) -> None:
+        """A namespace without any cable."""
+        name = self.name(place)
+        self._stack.callback(_remove, name)
+        _command("ip", "netns", "add", name)
+        etc = _ETC / name
+        with contextlib.suppress(FileNotFoundError):  # another process may just remove _ETC
+            etc.mkdir(parents=True)
+        etc.mkdir(parents=True, exist_ok=True)
+        (etc / "resolv.conf").write_text("")
+        (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+        # Without waiting for duplicate address detection: one second for each link. And kernel
+        # defaults would hold back all but the first few ICMP errors of a test.
+        self.sysctl(
+            place,
+            "net.ipv6.conf.default.accept_dad=0",
+            "net.ipv4.icmp_ratelimit=0",
+            "net.ipv6.icmp.ratelimit=0",
+        )
+        self.ip(place, "link set lo up")
+
+    def _link(self, place: Place, router: Place, inner: str, v4: str, v6: str) -> None:
+        """A cable from eth0 of `place` (…2) to an interface of a router (…1)."""
+        self.ip(place, f"link add eth0 type veth peer name {inner} netns {self.name(router)}")
+        ends: tuple[tuple[Place, str, int], ...] = ((router, inner, 1), (place, "eth0", 2))
         for end, interface, last in ends:
             self.ip(
                 end,
@@ -357,11 +388,11 @@ class Lab:
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     """A fresh lab for one test."""
-    if missing := _missing():
+    if missing := missing_here():
         if os.environ.get("CI") == "true":
             pytest.fail(f"the network lab needs {missing}")
         pytest.skip(f"the network lab needs {missing}")
-    _sweep()
+    sweep()
     with Lab() as built:
         yield built
 
@@ -380,7 +411,8 @@ def http_answer(status: int, body: str = "", **headers: str) -> Callable[[socket
     return talk
 
 
-def _missing() -> str | None:
+def missing_here() -> str | None:
+    """What this machine lacks for a lab; None if nothing."""
     if sys.platform != "linux":
         return "Linux"
     if os.geteuid() != 0:
@@ -398,7 +430,7 @@ def _missing() -> str | None:
     return None
 
 
-def _sweep() -> None:
+def sweep() -> None:
     """Remove what test processes that were killed have left behind."""
     for path in _RUN.glob(f"{_PREFIX}-*"):
         pid = path.name.split("-")[1]

@@ -197,7 +197,7 @@ class _Knock:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _report_icmp(sock, on=True)
+        report_icmp(sock, on=True)
         try:
             if self.door.source:
                 sock.bind((self.door.source, 0))
@@ -241,12 +241,12 @@ class _Knock:
                 one.sock.close()
 
     def _opened(self, one: _Try) -> None:
-        _report_icmp(one.sock, on=False)  # from now on an ICMP error would end the connection
+        report_icmp(one.sock, on=False)  # from now on an ICMP error would end the connection
         one.sock.setblocking(True)
         self._settle("open", one, sock=None if self.sibling else one.sock)
 
     def _failed(self, one: _Try | None, code: int) -> None:
-        icmp = _icmp(one.sock) if one else None
+        icmp = icmp_error(one.sock) if one else None
         late = one is not None and time.monotonic() - one.started >= ARP
         kind, neighbour = _kind(self.door.address, code, icmp, late=late)
         name = errno.errorcode.get(code, str(code))
@@ -340,14 +340,15 @@ _MEANING: dict[int, dict[tuple[int, int], Kind]] = {
 _RECVERR = {socket.AF_INET: (0, 11), socket.AF_INET6: (41, 25)}  # IP_RECVERR, IPV6_RECVERR
 
 
-def _report_icmp(sock: socket.socket, *, on: bool) -> None:
+def report_icmp(sock: socket.socket, *, on: bool) -> None:
     """Have the kernel keep ICMP errors for this socket."""
     if sys.platform == "linux":
         sock.setsockopt(*_RECVERR[sock.family], int(on))
 
 
-def _icmp(sock: socket.socket) -> Icmp | None:
-    """The ICMP error that ended a connect, None if none did (or the kernel does not tell)."""
+def icmp_error(sock: socket.socket) -> Icmp | None:
+    """The ICMP error that ended a connect, None if none did (or the kernel does not tell). Needs
+    `report_icmp` before the connect."""
     if sys.platform != "linux":
         return None
     try:

@@ -23,6 +23,7 @@ _REQUEST, _DUMP = 0x1, 0x301
 _HEADER = struct.Struct("=IHHII")
 _XFRM = 6
 _INCOMPLETE, _FAILED = 0x01, 0x20  # neighbour states: nobody answered (yet), nobody answered
+_ANSWERED = 0x02 | 0x04 | 0x08 | 0x10  # reachable, stale, delay, probe
 _UNUSABLE = 0x08 | 0x20 | 0x40  # address flags: duplicate, deprecated, tentative
 
 
@@ -88,14 +89,22 @@ def silent_neighbour(address: str) -> str | None:
     kind = family(address)
     try:
         hop = _next_hop(kind, address.partition("%")[0])
-        for message in _ask(_GET_NEIGHBOUR, struct.pack("=BBHiHBB", kind, 0, 0, 0, 0, 0, 0), _DUMP):
-            state = struct.unpack_from("=BBHiHBB", message)[4]
-            neighbour = _attributes(message[12:]).get(1)  # NDA_DST
-            if message[0] == kind and neighbour == hop and state in {_INCOMPLETE, _FAILED}:
-                return socket.inet_ntop(kind, hop)
+        if any(state in {_INCOMPLETE, _FAILED} for state in _neighbour(kind, hop)):
+            return socket.inet_ntop(kind, hop)
     except OSError:
         return None
     return None
+
+
+def is_neighbour(address: str) -> bool:
+    """Whether `address` was seen on a local network: it answered to ARP or neighbour discovery, so
+    that (unless a router answers in its place) no router lies between."""
+    kind = family(address)
+    try:
+        packed = socket.inet_pton(kind, address.partition("%")[0])
+        return any(state & _ANSWERED for state in _neighbour(kind, packed))
+    except OSError:
+        return False
 
 
 def has_ipsec() -> bool | None:
@@ -124,6 +133,13 @@ def _next_hop(kind: int, address: str) -> bytes:
     for message in _ask(_GET_ROUTE, route + attribute, _REQUEST):
         return _attributes(message[12:]).get(5, packed)  # RTA_GATEWAY
     return packed
+
+
+def _neighbour(kind: int, packed: bytes) -> Iterator[int]:
+    """The states in which the neighbour tables have this address."""
+    for message in _ask(_GET_NEIGHBOUR, struct.pack("=BBHiHBB", kind, 0, 0, 0, 0, 0, 0), _DUMP):
+        if message[0] == kind and _attributes(message[12:]).get(1) == packed:  # NDA_DST
+            yield struct.unpack_from("=BBHiHBB", message)[4]
 
 
 def _ask(kind: int, payload: bytes, flags: int, protocol: int = 0) -> Iterator[bytes]:

@@ -336,42 +336,6 @@ def test_a_full_queue_is_counted_on_the_own_machine() -> None:
         assert tcp.overflows("192.0.2.99", port) is None
 
 
-# several connects
-
-
-@pytest.mark.lab
-def test_a_limit_on_connections_is_told_from_loss(lab: Lab) -> None:
-    lab.rules(
-        "server",
-        "input",
-        "tcp dport 81 ct count over 2 reject with tcp reset",
-        "tcp dport 82 ct count over 3 drop",
-        "tcp dport 83 ct state new limit rate over 2/second reject with tcp reset",
-        "tcp dport 84 tcp flags syn numgen inc mod 2 == 0 drop",
-    )
-    results: dict[int, tcp.Steadiness] = {}
-
-    def try_(port: int) -> None:
-        results[port] = tcp.steadiness(SERVER4, port, 8, 3)
-
-    def try_all() -> None:
-        threads = [threading.Thread(target=try_, args=(port,)) for port in range(80, 85)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    for port in range(80, 85):
-        lab.serve("server", port)
-    lab.call("client", try_all)
-    assert results[80].steady
-    assert (results[80].allowed, results[80].lost) == (None, 0)
-    assert {port: results[port].allowed for port in (81, 82, 83)} == {81: 2, 82: 3, 83: 5}
-    assert results[84].allowed is None
-    assert results[84].lost >= 4
-    assert not results[84].steady
-
-
 # a connection that came up
 
 
