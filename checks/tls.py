@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from diag.api import (
     Json,
     ServerTime,
     Target,
+    Verdict,
     Wire,
     bitbucket,
     fail,
@@ -30,7 +31,7 @@ from diag.api import (
 )
 
 if TYPE_CHECKING:
-    Fault = net.tls_faults.Fault
+    Fault = net.tls_issuer.Fault
     Handshake = net.tls.Handshake
     Peer = net.tls.Peer
     Way = net.tls_way.Way
@@ -46,6 +47,14 @@ _SWALLOWED = (
     " the intrusion prevention between here and {host}."
 )
 _ISSUER = _READ + " | openssl x509 -noout -subject -issuer"
+_SEE_OCSP = (  # the certificates as `-showcerts` shows them
+    "openssl ocsp -issuer issuer.pem -cert server.pem -url {source} -noverify -resp_text",
+)
+# {ca} and {order} are filled in by `_finding`.
+_IMPORT = (
+    "Get {ca} as ca.pem from whoever runs it, and have every program that connects trust it"
+    " ({profile}, too); the server needs no change.\n"
+) + net.stores.LINES
 
 
 class Tls(Check):
@@ -78,6 +87,11 @@ class Tls(Check):
         "{product} opens the connection and encrypts it anew (by the name of its CA, {issuer}):"
         " trusted here, yet not the server's own certificate",
     )
+    CHAIN_UNTIDY = ok(
+        "tls-chain-untidy",
+        "the server sends its certificates {disorder}; most clients cope, but it should send just:"
+        " {order}",
+    )
     CHAIN_HELPED = ok(
         "tls-chain-helped",
         "the server does not send the intermediate certificate {issuer}: trusted here only because"
@@ -107,8 +121,7 @@ class Tls(Check):
         "tls-interception",
         "{product} opens the connection and presents a certificate of its own CA, {issuer}, which"
         " is not trusted here (judged by the name of the CA)",
-        remedy="Ask for an exception from TLS inspection for {host}; or get the CA certificate of"
-        " the inspection and trust it: --ca-file here, and the same for {profile}.",
+        remedy="Ask for an exception from TLS inspection for {host}. Else: " + _IMPORT,
         owner="network-admin",
         reproduce=_ISSUER,
     )
@@ -149,8 +162,9 @@ class Tls(Check):
         "tls-trust-store-stale",
         "this machine's list of CAs is out of date ({store}): {reason}",
         remedy="Update the CA certificates here (Debian: apt-get install --only-upgrade"
-        " ca-certificates; Red Hat: dnf update ca-certificates), or the file of --ca-file. The"
-        " server needs no change.",
+        " ca-certificates; Red Hat: dnf update ca-certificates), or the file of --ca-file; what"
+        " is missing is {ca}. The server needs no change. To add that CA alone, save it as"
+        " ca.pem:\n" + net.stores.LINES,
         owner="you",
         reproduce=_SHOW,
     )
@@ -164,19 +178,18 @@ class Tls(Check):
     )
     ISSUER_UNKNOWN = fail(
         "tls-issuer-unknown",
-        "the certificate was issued by {issuer}, a CA that is not trusted here",
-        remedy="Get the CA's root certificate from whoever runs it and name it with --ca-file, or"
-        " add it to the system's store; {profile} must be given it too.",
+        "the certificate was issued by {issuer}, a CA that is not trusted here ({basis})",
+        remedy=_IMPORT,
         owner="you",
-        reproduce=(_ISSUER, "{curl} --cacert ROOT.pem -o /dev/null {url}"),
+        reproduce=(_ISSUER, "{curl} --cacert ca.pem -o /dev/null {url}"),
     )
     CHAIN_INCOMPLETE = fail(
         "tls-chain-incomplete",
-        "the server does not send the intermediate certificate {issuer} ({basis})",
-        remedy="On the server configure the whole chain: its own certificate, then the"
-        " intermediates (nginx: ssl_certificate with fullchain.pem; Tomcat: import the chain)."
-        " Do not import it on the clients. If {issuer} is itself a root, it is not trusted here"
-        " instead: --fetch-issuers can tell.",
+        "the server does not send the intermediate certificate {issuers} ({basis})",
+        remedy="The server must send, in one file and in this order (nginx: ssl_certificate;"
+        " Apache: SSLCertificateFile; Tomcat: import it all into the keystore):\n{order}\n"
+        "Do not import an intermediate on the clients. If what is missing is itself a root, it is"
+        " not trusted here instead: --fetch-issuers can tell.",
         owner="server-admin",
         reproduce=_SHOW,
     )
@@ -184,8 +197,8 @@ class Tls(Check):
         "tls-intermediate-expired",
         "the intermediate certificate {certificate} expired {away} ago ({not_after}); the server's"
         " own may well be valid",
-        remedy="Get the current intermediate from the CA and put it into the chain that the server"
-        " sends; its own certificate need not change.",
+        remedy="Get the current intermediate from the CA; the server's own certificate need not"
+        " change. The server must send, in this order:\n{order}",
         owner="server-admin",
         reproduce=_SHOW,
     )
@@ -234,6 +247,25 @@ class Tls(Check):
         remedy="Renew it now; if that should happen by itself, find out why it did not.",
         owner="server-admin",
         reproduce=_DATES,
+    )
+
+    REVOKED = fail(
+        "tls-revoked",
+        "the certificate {certificate} was revoked on {since} (reason: {reason}), says its CA by"
+        " {by}; browsers may still show it as good",
+        remedy="Have a certificate issued for a new key, and install it. Find out why this one was"
+        " revoked: whoever has its key can pose as {host}.",
+        owner="server-admin",
+        reproduce="{curl} {source} | openssl crl -inform DER -noout -text | grep -A4 {serial}",
+    )
+    NOT_REVOKED = ok("tls-not-revoked", "not revoked, says the CA by {by} at {source}{others}")
+    REVOCATION_UNCLEAR = unknown(
+        "tls-revocation-unclear",
+        "whether the certificate {certificate} is revoked could not be learned: {trouble}",
+        remedy="Ask the CA, or run this again where its CRL or OCSP responder can be reached by"
+        " http; without --check-revocation it is not asked for.",
+        owner="server-admin",
+        reproduce=_READ + " | openssl x509 -noout -ocsp_uri -ext crlDistributionPoints",
     )
 
     # the handshake
@@ -312,7 +344,7 @@ class Tls(Check):
             shaken = way.open(ctx.trust.context(), way.host)
         if shaken.failure not in {None, "verify"}:
             fault = net.tls_faults.refusal(way, shaken)
-            yield self._finding(ctx, fault)
+            yield self._finding(ctx, fault, shaken)
             if fault.code == self.INTERMITTENT.code:
                 shaken = way.open(ctx.trust.context(), way.host)
         if shaken.failure is None:
@@ -342,8 +374,16 @@ class Tls(Check):
             said := net.tls_way.refuses_without_certificate(way, ctx.trust.context())
         ):
             shaken.close()
-            yield self.CLIENT_CERTIFICATE(said=ctx.quote(said))
+            yield self.CLIENT_CERTIFICATE(said=ctx.quote(said), chain=_chain(ctx, shaken))
             return
+        if ctx.settings.check_revocation:
+            findings = list(self._standing(ctx, shaken))
+            yield from findings
+            if any(one.code == self.REVOKED.code for one in findings):
+                shaken.close()  # whoever has the key may be at the other end: no secret for it
+                if ctx.settings.insecure:
+                    yield Wire(secure=True, verified=False)
+                return
         public = net.tls_way.is_public(way, ctx.trust, shaken)
         ctx.dialer.park(ctx.target.host, ctx.target.port, shaken.sock)
         yield Wire(secure=True, verified=True, version=shaken.version, publicly_trusted=public)
@@ -357,9 +397,46 @@ class Tls(Check):
         if left < min(SOON, (peer.not_after - peer.not_before) / 3):
             yield self.EXPIRING(**evidence)
         evidence |= {"version": shaken.version, "cipher": shaken.cipher}
+        evidence["chain"] = _chain(ctx, shaken)
         yield self.OK(**evidence, publicly_trusted=public, trust=ctx.trust.describe())
+        if untidy := net.chain.untidy(shaken.sent, shaken.built):
+            yield self._untidy(ctx, untidy)
         if public is False:
             yield self._only_here(ctx, way, shaken, peer)
+
+    def _standing(self, ctx: Context, shaken: Handshake) -> Iterator[Finding]:
+        """What the CAs say about the certificates."""
+        size = net.revocation.LARGEST
+        tasks = net.revocation.tasks(shaken.built, partial(self._fetch, ctx, max_bytes=size))
+        told = ctx.parallel(tasks)
+        for one in told.values():
+            if one.state == "revoked" and one.since is not None:
+                evidence = {"certificate": one.certificate, "serial": one.serial, "by": one.by}
+                evidence |= {"source": one.source, "reason": one.reason or "none given"}
+                yield self.REVOKED(
+                    since=f"{one.since:%Y-%m-%d %H:%M} UTC",
+                    reproduce=_SEE_OCSP if one.by == "OCSP" else None,
+                    chain=_chain(ctx, shaken),
+                    **_quoted(ctx, evidence),
+                )
+        if any(one.state == "revoked" for one in told.values()):
+            return
+        leaf = told.get(0)
+        if leaf is None or leaf.state == "unknown":
+            subject = leaf.certificate if leaf else ctx.target.host
+            trouble = leaf.trouble if leaf else "its issuer is not known, or no answer came in time"
+            yield self.REVOCATION_UNCLEAR(
+                certificate=ctx.quote(subject), trouble=ctx.quote(trouble, 400)
+            )
+            return
+        above = [one.certificate for place, one in told.items() if place and one.state == "good"]
+        others = f"; nor is {', '.join(above)}" if above else ""
+        evidence = {"by": leaf.by, "source": leaf.source, "others": others}
+        yield self.NOT_REVOKED(**_quoted(ctx, evidence))
+
+    def _untidy(self, ctx: Context, found: Mapping[str, Any]) -> Finding:
+        order = [net.chain.name(one) for one in found["must_send"] if one["state"] != "leave out"]
+        return self.CHAIN_UNTIDY(**_quoted(ctx, {**found, "order": order}))
 
     def _only_here(self, ctx: Context, way: Way, shaken: Handshake, peer: Peer) -> Finding:
         """What passes here does not pass at somebody who trusts Mozilla's list alone: why?"""
@@ -370,8 +447,18 @@ class Tls(Check):
         if product:
             return self.INSPECTED(product=product, issuer=issuer, heuristic=True)
         if net.tls_way.lacks_intermediate(way, ctx.trust, shaken):
-            verdict = self.CHAIN_INCOMPLETE if ctx.profile.from_internet else self.CHAIN_HELPED
-            return verdict(issuer=issuer, basis="this machine happens to have it")
+            basis = "this machine happens to have it"
+            if not ctx.profile.from_internet:
+                return self.CHAIN_HELPED(issuer=issuer, basis=basis)
+            told = net.chain.entries(shaken.sent, shaken.built)
+            missing = [net.chain.name(one) for one in told if one["state"] == "missing"]
+            found: dict[str, Any] = {
+                "issuers": missing,
+                "issuer": issuer,
+                "basis": basis,
+                "must_send": told,
+            }
+            return self._conclude(ctx, self.CHAIN_INCOMPLETE, found)
         return self.PRIVATE_CA(issuer=issuer)
 
     # a certificate that did not pass
@@ -388,7 +475,9 @@ class Tls(Check):
             yield CertificateDates(*found.dates)
             yield from self._server_time(ctx)
         for fault in found.faults:
-            yield self._finding(ctx, fault)
+            yield self._finding(ctx, fault, shaken)
+        if found.untidy is not None:
+            yield self._untidy(ctx, found.untidy)
         if ctx.settings.insecure:
             yield Wire(secure=True, verified=False)
 
@@ -410,23 +499,49 @@ class Tls(Check):
         if told is not None:
             yield told
 
-    def _fetch(self, ctx: Context, url: str) -> bytes | None:
-        """An issuer's certificate, from where a certificate says it can be had."""
-        answer = ctx.http.get(url, max_bytes=64 * 1024, fresh=True)
+    def _fetch(self, ctx: Context, url: str, *, max_bytes: int = 64 * 1024) -> bytes | None:
+        """What a CA publishes, from where a certificate says it can be had."""
+        answer = ctx.http.get(url, max_bytes=max_bytes, headers={"Accept": "*/*"}, fresh=True)
         return answer.body if answer.status == 200 and answer.failure is None else None
 
-    def _finding(self, ctx: Context, fault: Fault) -> Finding:
+    def _finding(self, ctx: Context, fault: Fault, shaken: Handshake) -> Finding:
         verdict = next(one for one in self.verdicts() if one.code == fault.code)
-        evidence: dict[str, Any] = {
-            key: _quoted(ctx, value) for key, value in fault.evidence.items()
-        }
+        evidence = dict(fault.evidence)
+        if shaken.sent:
+            evidence["chain"] = _chain(ctx, shaken)
         if fault.owner == "network-admin":
-            return verdict(owner=fault.owner, remedy=_SWALLOWED, **evidence)
-        return verdict(**evidence)
+            return verdict(owner=fault.owner, remedy=_SWALLOWED, **_quoted(ctx, evidence))
+        return self._conclude(ctx, verdict, evidence)
+
+    def _conclude(self, ctx: Context, verdict: Verdict, evidence: Mapping[str, Json]) -> Finding:
+        """The verdict, its remedy with what must be sent or imported, which the evidence says."""
+        told = _quoted(ctx, evidence)
+        remedy = verdict.remedy
+        if "must_send" in told:
+            remedy = _put(remedy, "{order}", "\n".join(net.chain.lines(told["must_send"])))
+        if "import_ca" in told:
+            remedy = _put(remedy, "{ca}", net.chain.ca(told["import_ca"]))
+            commands = net.stores.IMPORT.items()
+            told["import_ca"]["commands"] = {
+                program: command.format(origin=ctx.target.origin) for program, command in commands
+            }
+        return verdict(remedy=remedy, **told)
 
 
-def _quoted(ctx: Context, value: Json) -> Json:
+def _put(template: str, word: str, text: str) -> str:
+    """Put a text from a certificate into a template, where braces mean something."""
+    return template.replace(word, text.replace("{", "{{").replace("}", "}}"))
+
+
+def _chain(ctx: Context, shaken: Handshake) -> list[Json]:
+    """What the server sent, to be compared with what somebody else was sent."""
+    return [_quoted(ctx, net.der.describe(one)) for one in shaken.sent]
+
+
+def _quoted(ctx: Context, value: Any) -> Any:
     """Names in certificates are text from the network."""
     if isinstance(value, str):
         return ctx.quote(value)
+    if isinstance(value, Mapping):
+        return {key: _quoted(ctx, one) for key, one in value.items()}
     return [_quoted(ctx, one) for one in value] if isinstance(value, list) else value

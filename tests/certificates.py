@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import (
     AuthorityInformationAccessOID,
     ExtendedKeyUsageOID,
@@ -31,12 +32,18 @@ Kind = Literal["ec", "ed25519", "rsa", "rsa-1024"]
 
 DAY = dt.timedelta(days=1)
 SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+OCSP_SIGNING = ExtendedKeyUsageOID.OCSP_SIGNING
+_ISSUERS = AuthorityInformationAccessOID.CA_ISSUERS
 _PEM = serialization.Encoding.PEM
 
 
-@cache
 def key(role: str, kind: Kind = "ec") -> Key:
     """The private key of a role, the same each time."""
+    return _made(role, kind)
+
+
+@cache
+def _made(_role: str, kind: Kind) -> Key:
     if kind == "ec":
         return ec.generate_private_key(ec.SECP256R1())
     if kind == "ed25519":
@@ -60,6 +67,10 @@ class Identity:
     def der(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.DER)
 
+    @property
+    def sha256(self) -> str:
+        return self.certificate.fingerprint(hashes.SHA256()).hex()
+
     def authority(
         self,
         name: str,
@@ -68,14 +79,17 @@ class Identity:
         starts: dt.timedelta = -400 * DAY,
         ends: dt.timedelta = 3650 * DAY,
         role: str | None = None,
-        aia: str | None = None,
         kind: Kind = "ec",
+        **published: Any,
     ) -> Identity:
-        """A CA certificate issued by this one; with the `role` of another CA, for its key."""
+        """A CA certificate issued by this one; with the `role` of another CA, for its key.
+
+        `published` is as for `issue`.
+        """
         own = key(role or name, kind)
         builder = _builder(_name(name, organisation), starts, ends, own)
         builder = _for_a_ca(builder)
-        return self._sign(builder, own, aia)
+        return self._sign(builder, own, **published)
 
     def issue(
         self,
@@ -85,23 +99,95 @@ class Identity:
         ends: dt.timedelta = 335 * DAY,
         kind: Kind = "ec",
         usage: ObjectIdentifier = SERVER,
-        aia: str | None = None,
+        **published: Any,
     ) -> Identity:
-        """A server's certificate, for these names and addresses."""
+        """A server's certificate, for these names and addresses.
+
+        `published`: the URLs of the issuer's certificate (`aia`), its CRL (`crl`) and its OCSP
+        responder (`ocsp_url`); `identified=False` leaves the key identifiers out.
+        """
         own = key("leaf", kind)
         builder = _builder(_name(common_name), starts, ends, own)
         builder = _for_a_server(builder, names, usage)
-        return self._sign(builder, own, aia)
+        return self._sign(builder, own, **published)
 
-    def _sign(self, builder: x509.CertificateBuilder, own: Key, aia: str | None) -> Identity:
-        if aia is not None:
-            place = x509.AccessDescription(
-                AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(aia)
-            )
-            builder = builder.add_extension(x509.AuthorityInformationAccess([place]), False)
+    def _sign(
+        self,
+        builder: x509.CertificateBuilder,
+        own: Key,
+        *,
+        aia: str | None = None,
+        crl: str | None = None,
+        ocsp_url: str | None = None,
+        identified: bool = True,
+    ) -> Identity:
+        if identified:
+            builder = _identified(builder, own, self.key)
+        methods = ((AuthorityInformationAccessOID.OCSP, ocsp_url), (_ISSUERS, aia))
+        places = [
+            x509.AccessDescription(method, x509.UniformResourceIdentifier(url))
+            for method, url in methods
+            if url is not None
+        ]
+        if places:
+            builder = builder.add_extension(x509.AuthorityInformationAccess(places), False)
+        if crl is not None:
+            point = x509.DistributionPoint([x509.UniformResourceIdentifier(crl)], None, None, None)
+            builder = builder.add_extension(x509.CRLDistributionPoints([point]), False)
         made = builder.issuer_name(self.certificate.subject).sign(self.key, _hash(self.key))
         is_root = self.certificate.subject == self.certificate.issuer
         return Identity(made, own, () if is_root else (self.certificate, *self.between))
+
+    def crl(
+        self,
+        *revoked: Identity,
+        ends: dt.timedelta = DAY,
+        starts: dt.timedelta = -DAY,
+        signer: Identity | None = None,
+    ) -> bytes:
+        """The list (DER) of what this CA has revoked; `signer` is who signs it in its name."""
+        now = dt.datetime.now(dt.UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
+        builder = builder.last_update(now + starts).next_update(now + ends)
+        for one in revoked:
+            entry = (
+                x509.RevokedCertificateBuilder()
+                .serial_number(one.certificate.serial_number)
+                .revocation_date(now - DAY)
+                .add_extension(x509.CRLReason(x509.ReasonFlags.key_compromise), critical=False)
+            )
+            builder = builder.add_revoked_certificate(entry.build())
+        private = (signer or self).key
+        return builder.sign(private, _hash(private)).public_bytes(serialization.Encoding.DER)
+
+    def ocsp(
+        self,
+        one: Identity,
+        status: ocsp.OCSPCertStatus,
+        *,
+        ends: dt.timedelta = DAY,
+        signer: Identity | None = None,
+    ) -> bytes:
+        """What the OCSP responder of this CA says about a certificate; `signer` may be another one,
+        whose certificate is in the answer."""
+        now = dt.datetime.now(dt.UTC)
+        is_revoked = status is ocsp.OCSPCertStatus.REVOKED
+        deputy = signer or self
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            cert=one.certificate,
+            issuer=self.certificate,
+            algorithm=hashes.SHA1(),  # it names the issuer, and proves nothing
+            cert_status=status,
+            this_update=now - dt.timedelta(hours=1),
+            next_update=now + ends,
+            revocation_time=now - DAY if is_revoked else None,
+            revocation_reason=x509.ReasonFlags.superseded if is_revoked else None,
+        )
+        builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, deputy.certificate)
+        if signer is not None:
+            builder = builder.certificates([signer.certificate])
+        made = builder.sign(deputy.key, _hash(deputy.key))
+        return made.public_bytes(serialization.Encoding.DER)
 
     def chain(self, *more: Identity | x509.Certificate, between: bool = True) -> bytes:
         """What a server sends: the certificate, those between it and the root, and more."""
@@ -122,11 +208,16 @@ def root(
     organisation: str | None = "Example Corp",
     starts: dt.timedelta = -400 * DAY,
     ends: dt.timedelta = 3650 * DAY,
+    role: str | None = None,
+    identified: bool = True,
 ) -> Identity:
-    """A CA that signed itself; for the same name always with the same key."""
-    own = key(name)
+    """A CA that signed itself; for the same name always with the same key, unless it is given the
+    `role` of another one."""
+    own = key(role or name)
     subject = _name(name, organisation)
     builder = _for_a_ca(_builder(subject, starts, ends, own)).issuer_name(subject)
+    if identified:
+        builder = _identified(builder, own, own)
     return Identity(builder.sign(own, _hash(own)), own)
 
 
@@ -201,6 +292,13 @@ def _builder(
         .not_valid_before(now + starts)
         .not_valid_after(now + ends)
     )
+
+
+def _identified(builder: x509.CertificateBuilder, own: Key, signer: Key) -> x509.CertificateBuilder:
+    """With key identifiers, as all but homemade certificates have them."""
+    subject = x509.SubjectKeyIdentifier.from_public_key(own.public_key())
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    return builder.add_extension(subject, False).add_extension(issuer, False)
 
 
 def _for_a_ca(builder: x509.CertificateBuilder) -> x509.CertificateBuilder:

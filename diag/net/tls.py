@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from diag.model import Json
 from diag.net import tcp
+from diag.net.der import names
 
 Failure = Literal[
     "verify",  # the certificate did not pass; `verify_code` and `detail` are OpenSSL's
@@ -197,6 +198,13 @@ class Trust:
                 return subject.get("commonName", organisation)
         return None
 
+    def named(self, subject: bytes) -> list[bytes]:
+        """The CAs (DER) of this name (DER) that are trusted here, as far as a handshake that asked
+        for one of them has loaded it, or a file has it."""
+        self.complete()
+        found = self.context().get_ca_certs(binary_form=True)
+        return [one for one in found if names(one)[1] == subject]
+
     def public_roots(self) -> frozenset[bytes]:
         """Mozilla's list as DER; empty where certifi was replaced by the system's own store."""
         with self._lock:
@@ -267,28 +275,6 @@ def _mozilla_file() -> Path:
 def _decode(block: bytes) -> bytes:
     """The DER of what follows a PEM header."""
     return a2b_base64(block.partition(b"-----END")[0])
-
-
-def names(certificate: bytes) -> tuple[bytes, bytes]:
-    """The issuer's and the subject's name of a certificate, all as DER."""
-    at = _content(certificate, _content(certificate, 0)[0])[0]
-    fields: list[bytes] = []
-    while len(fields) < 5:
-        end = _content(certificate, at)[1]
-        if certificate[at] != 0xA0:  # the version, which may be missing
-            fields.append(certificate[at:end])
-        at = end
-    _serial, _algorithm, issuer, _validity, subject = fields
-    return issuer, subject
-
-
-def _content(der: bytes, at: int) -> tuple[int, int]:
-    """Where the content of the DER element at `at` starts and ends."""
-    length, start = der[at + 1], at + 2
-    if length & 0x80:
-        start += length & 0x7F
-        length = int.from_bytes(der[at + 2 : start])
-    return start, start + length
 
 
 def _hashed(directory: Path) -> int:

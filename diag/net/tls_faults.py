@@ -8,29 +8,30 @@ Nothing here runs while all is well.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import pairwise
 
-from diag.model import Json, Owner
-from diag.net import inspectors, tcp, tls, x509
+from diag.model import Json
+from diag.net import chain, tcp, tls, x509
 from diag.net.tls import ISSUER_CODES, Handshake, Talk, Trust
+from diag.net.tls_issuer import Doctor, Fault, Fetch, stale
 from diag.net.tls_way import Way
 from diag.net.x509 import Certificate
-
-Fetch = Callable[[str], bytes | None]
 
 _LEAF_KEY_CODES = frozenset({66})
 _PURPOSE_CODES = frozenset({24, 26, 32, 79})
 _STRENGTH_CODES = frozenset({67, 68})  # of issuers' keys, and of signatures
 _NAME_CODES = frozenset({62, 64})
+# No issuer is trusted, or the one that is has the right name but did not sign.
+_NO_ISSUER = ISSUER_CODES | {7}
 # The order in which OpenSSL looks: it stops at the first thing that is wrong. Dates come last.
 _STAGES = (_LEAF_KEY_CODES, ISSUER_CODES, _PURPOSE_CODES, _STRENGTH_CODES, _NAME_CODES)
 _OLD = {"SSLv3", "TLSv1", "TLSv1.1"}
 _CUT = {"closed", "reset", "timeout"}
 _UNRELATED = "example.com"  # a name that is surely not the server's
 _SIBLINGS = ("www", "git", "bitbucket", "stash", "code")  # names a neighbour site may have
-_HOPS = 4  # issuers that are fetched at most
 _TLS_PORT = (  # how web servers answer plain HTTP on a port where they speak TLS
     b"plain HTTP request was sent to HTTPS",
     b"HTTP request to an HTTPS server",
@@ -60,21 +61,13 @@ _RANK = (
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong: a verdict's code and what shows it."""
-
-    code: str
-    evidence: Mapping[str, Json] = field(default_factory=dict)
-    owner: Owner | None = None  # where the evidence names somebody else than usual
-
-
-@dataclass(frozen=True, slots=True)
 class Examination:
     """Everything that is wrong with the certificates, the cause first."""
 
     faults: tuple[Fault, ...]
     dates: tuple[float, float] | None = None  # where they are what failed: the latest start and the
     # earliest end in the chain, seconds since the epoch
+    untidy: Mapping[str, Json] | None = None  # what else is wrong with how the chain is sent
 
 
 # the certificates
@@ -111,29 +104,40 @@ def examine(
     trusted = shaken.get(("trusted", None), first)
     publicly = shaken.get(("public", None), Handshake(failure="timeout"))
     asked = {name: one for (why, name), one in shaken.items() if why == "asked"}
-    unknown = (trusted if trusted.failure == "verify" else first).verify_code in ISSUER_CODES
+    unknown = (trusted if trusted.failure == "verify" else first).verify_code in _NO_ISSUER
     anchored = trusted.failure is None or (trusted.failure == "verify" and not unknown)
 
-    path = (x509.read_all(trusted.built) if anchored else []) or x509.path(x509.read_all(ders))
+    sent = x509.read_all(ders)
+    path = (x509.read_all(trusted.built) if anchored else []) or chain.path(sent, now)
     faults = []
     if misnamed:
         faults.append(_name(way, leaf, first, asked, is_wanted))
     if not anchored and unknown:
-        faults += _issuer(way, trust, path, publicly, now, fetch)
+        faults += Doctor(way, trust, sent, path, publicly, now).faults(fetch)
     if _found(first, _PURPOSE_CODES) or _hidden(first, _PURPOSE_CODES):
         faults += _usage(path, first)
     if _found(first, _LEAF_KEY_CODES):
         faults.append(Fault("tls-weak-key", {"certificate": leaf.short, "key": leaf.key}))
     if _found(first, _STRENGTH_CODES) or _hidden(first, _STRENGTH_CODES):
         faults += _strength(path)
-    untimely = [] if trusted.failure is None else _dates(path, now, trust if anchored else None)
+    untimely = (
+        [] if trusted.failure is None else _dates(sent, path, now, trust if anchored else None)
+    )
+    if anchored and any(one.evidence["role"] != "server" for one in untimely):
+        newer = stale(trust, publicly, now)  # another way up, without what is not valid now
+        untimely = [one for one in untimely if not newer or one.evidence["role"] == "server"]
+        faults += newer
     faults += untimely
     faults = list({fault.code: fault for fault in reversed(faults)}.values())
     faults.sort(key=lambda fault: _RANK.index(fault.code))
     start = max(one.not_before.timestamp() for one in path)
     end = min(one.not_after.timestamp() for one in path)
     return Examination(
-        tuple(faults) or (_unclear(first),), dates=(start, end) if untimely else None
+        tuple(faults) or (_unclear(first),),
+        dates=(start, end) if untimely else None,
+        untidy=chain.untidy(ders, [one.der for one in path])
+        if not any("must_send" in one.evidence for one in faults)
+        else None,
     )
 
 
@@ -207,99 +211,6 @@ def _name(
     return Fault("tls-default-vhost-cert", {**evidence, "sites": others, "heuristic": True})
 
 
-def _issuer(
-    way: Way,
-    trust: Trust,
-    path: Sequence[Certificate],
-    publicly: Handshake,
-    now: datetime,
-    fetch: Fetch | None,
-) -> list[Fault]:
-    """The chain does not lead to anything trusted here: why?"""
-    top = path[-1]
-    evidence: dict[str, Json] = {
-        "certificate": path[0].short,
-        "issuer": top.issuer_short,
-        "issuer_name": top.issuer,
-        "chain": [one.short for one in path],
-        **trust.describe(),
-    }
-    if publicly.leads:
-        above = x509.read_all(publicly.built)[1:]
-        if all(one.not_before <= now <= one.not_after for one in above):
-            root = above[-1].short if above else top.issuer_short
-            reason = f"Mozilla's, as of certifi, has the server's root {root}"
-            return [Fault("tls-trust-store-stale", {**evidence, "reason": reason})]
-    if product := inspectors.product(one.issuer for one in path):
-        return [Fault("tls-interception", {**evidence, "product": product, "heuristic": True})]
-    if path[0].self_issued:
-        return [Fault("tls-self-signed", evidence)]
-    if top.self_issued:
-        return [Fault("tls-issuer-unknown", {**evidence, "root_sent": True})]
-    if fetch is not None and (proved := _fetched(way, trust, top, fetch, evidence)):
-        return proved
-    basis = _incomplete(path, trust)
-    if basis is None:
-        return [Fault("tls-issuer-unknown", evidence)]
-    return [Fault("tls-chain-incomplete", {**evidence, "basis": basis, "heuristic": True})]
-
-
-def _incomplete(path: Sequence[Certificate], trust: Trust) -> str | None:
-    """Why the missing issuer is likely an intermediate that the server should send, if so.
-
-    The handshake cannot tell an intermediate that is not sent from a root that is not trusted: both
-    are just an issuer that is not there.
-    """
-    top = path[-1]
-    if x509.sounds_like_root(top.issuer_short):
-        return None
-    if top.organisation and (root := trust.root_of(top.organisation)):
-        return f"{root}, of the same organisation, is trusted here"
-    if len(path) > 1:  # it does send intermediates: what is missing is rather the root
-        return None
-    if x509.sounds_like_intermediate(top.issuer_short):
-        return "its name is that of an intermediate"
-    if top.issuer_urls:
-        return "the certificate says where to get it, and the server sends none of its issuers"
-    return None
-
-
-def _fetched(
-    way: Way, trust: Trust, top: Certificate, fetch: Fetch, evidence: Mapping[str, Json]
-) -> list[Fault]:
-    """Complete the chain from where the certificates say that their issuers are, and try again."""
-    issuers: list[Certificate] = []
-    places: list[Json] = []
-    while len(issuers) < _HOPS and not top.self_issued:
-        found = _issuer_of(top, fetch)
-        if found is None:
-            break
-        place, top = found
-        places.append(place)
-        issuers.append(top)
-    if not issuers:
-        return []
-    evidence = {**evidence, "fetched": places}
-    missing = [one for one in issuers if not one.self_issued]
-    if missing:
-        context = trust.lenient([one.der for one in missing])
-        if way.shake(context, way.host).leads:
-            names: list[Json] = [one.short for one in missing]
-            return [
-                Fault("tls-chain-incomplete", {**evidence, "basis": "proved", "issuers": names})
-            ]
-    unknown = {**evidence, "issuer": top.issuer_short, "issuer_name": top.issuer}
-    return [Fault("tls-issuer-unknown", unknown)]
-
-
-def _issuer_of(one: Certificate, fetch: Fetch) -> tuple[str, Certificate] | None:
-    for url in one.issuer_urls[:2]:
-        for candidate in x509.from_file(fetch(url) or b""):
-            if one.issued_by(candidate):
-                return url, candidate
-    return None
-
-
 def _usage(path: Sequence[Certificate], first: Handshake) -> list[Fault]:
     wrong = next((one for one in path if not one.for_servers), None)
     if wrong is None and not _found(first, _PURPOSE_CODES):
@@ -321,7 +232,21 @@ def _strength(path: Sequence[Certificate]) -> list[Fault]:
     ]
 
 
-def _dates(path: Sequence[Certificate], now: datetime, trust: Trust | None) -> list[Fault]:
+def _renewed(
+    sent: Sequence[Certificate], path: Sequence[Certificate], now: datetime
+) -> list[chain.Entry]:
+    """What is to be sent in place of intermediates that have expired."""
+    late = {
+        issuer.der: next(iter(one.issuer_urls), None)
+        for one, issuer in pairwise(path)
+        if issuer.not_after < now
+    }
+    return chain.entries([one.der for one in sent], [one.der for one in path], late=late)
+
+
+def _dates(
+    sent: Sequence[Certificate], path: Sequence[Certificate], now: datetime, trust: Trust | None
+) -> list[Fault]:
     """Certificates that are not valid now. `trust`: the last one is trusted, by these stores."""
     faults = []
     for place, one in enumerate(path):
@@ -338,11 +263,15 @@ def _dates(path: Sequence[Certificate], now: datetime, trust: Trust | None) -> l
             faults.append(Fault("tls-not-yet-valid", {**evidence, "away": away}))
         elif one.not_after < now and not is_root:
             code = "tls-intermediate-expired" if place else "tls-expired"
+            if place:
+                evidence["must_send"] = _renewed(sent, path, now)
             away = tls.span((now - one.not_after).total_seconds())
             faults.append(Fault(code, {**evidence, "away": away}))
         elif one.not_after < now and trust is not None:
             reason = f"its root {one.short} expired on {one.not_after:%Y-%m-%d}"
             evidence |= {"reason": reason, **trust.describe()}
+            renewed = {"subject": one.subject, "sha256": None, "from": None}
+            evidence["import_ca"] = renewed
             faults.append(Fault("tls-trust-store-stale", evidence))
     return faults
 

@@ -10,6 +10,7 @@ from ssl import SSLContext
 from typing import Protocol, TypeVar
 
 from diag.net import tcp, tls
+from diag.net.der import names as names_of
 from diag.net.tls import Handshake, Talk, Trust
 
 K = TypeVar("K")
@@ -131,7 +132,7 @@ def lacks_intermediate(way: Way, trust: Trust, shaken: Handshake) -> bool:
     """Whether only an intermediate that the server does not send keeps Mozilla's list from leading
     to its certificate: this machine had it already."""
     own = [der for der in shaken.built[1:] if der not in shaken.sent]
-    missing = [der for der in own if len(set(tls.names(der))) > 1]  # a root need not be sent
+    missing = [der for der in own if len(set(names_of(der))) > 1]  # a root need not be sent
     if not missing:
         return False
     return way.shake(trust.lenient(missing, mozilla=True), way.host).leads
@@ -144,5 +145,5 @@ def _at_sight(roots: frozenset[bytes], shaken: Handshake) -> bool | None:
     """
     if shaken.built and shaken.built[-1] in roots and {*shaken.built[:-1]} <= {*shaken.sent}:
         return True
-    subjects = {tls.names(root)[1] for root in roots}
+    subjects = {names_of(root)[1] for root in roots}
     return None if any(name in der for name in subjects for der in shaken.sent) else False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -73,10 +73,31 @@ class Certificate:
         """The issuer's common name, or its whole name."""
         return _first(self._parsed.issuer, NameOID.COMMON_NAME) or self.issuer
 
+    @property
+    def key_id(self) -> str | None:
+        """What the certificate calls its own key (SKI), in hexadecimal."""
+        found = _extension(self._parsed, x509.SubjectKeyIdentifier)
+        return None if found is None else found.digest.hex()
+
+    @property
+    def issuer_key_id(self) -> str | None:
+        """What it calls the key that signed it (AKI), in hexadecimal."""
+        found = _extension(self._parsed, x509.AuthorityKeyIdentifier)
+        return None if found is None or found.key_identifier is None else found.key_identifier.hex()
+
+    def valid_at(self, moment: datetime) -> bool:
+        return self.not_before <= moment <= self.not_after
+
+    def named_as_issuer_of(self, other: Certificate) -> bool:
+        """`other` names it as its issuer, be it with the key of another one."""
+        return self._parsed.subject == other._parsed.issuer
+
     def issued_by(self, other: Certificate) -> bool:
-        """The names fit, and `other` really signed it."""
-        if self._parsed.issuer != other._parsed.subject:
+        """The names and key identifiers fit, and `other` really signed it."""
+        if not other.named_as_issuer_of(self):
             return False
+        if self.issuer_key_id and other.key_id and self.issuer_key_id != other.key_id:
+            return False  # OpenSSL goes by it, whatever the signature
         try:
             self._parsed.verify_directly_issued_by(other._parsed)
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
@@ -134,17 +155,6 @@ def read_all(chain: Iterable[bytes]) -> list[Certificate]:
     return [found for der in chain if (found := read(der)) is not None]
 
 
-def path(chain: Sequence[Certificate]) -> list[Certificate]:
-    """The leaf and its issuers, as far as `chain` holds them, whatever its order and extras."""
-    result = list(chain[:1])
-    while result and not result[-1].self_issued:
-        issuer = next((other for other in chain if result[-1].issued_by(other)), None)
-        if issuer is None or issuer in result:
-            break
-        result.append(issuer)
-    return result
-
-
 def is_placeholder(leaf: Certificate) -> bool:
     """It looks like what a server presents until it has been configured. A heuristic."""
     return bool(_PLACEHOLDER.search(leaf.subject))
@@ -188,7 +198,7 @@ def _first(name: x509.Name, kind: x509.ObjectIdentifier) -> str | None:
 def _extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
-    except (x509.ExtensionNotFound, ValueError):  # absent, or not to be parsed
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):  # absent, or unreadable
         return None
 
 

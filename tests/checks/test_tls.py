@@ -397,6 +397,7 @@ def pki(content: bytes, asked: list[str]) -> Talk:
 
 
 AIA = "http://pki.example.com/ca.cer"
+POLICY = "http://pki.example.com/policy.cer"
 
 
 def test_fetching_the_issuer_proves_what_is_missing(ca_file: str) -> None:
@@ -413,9 +414,56 @@ def test_fetching_the_issuer_proves_what_is_missing(ca_file: str) -> None:
         unknown = diagnose(server, routes=routes, fetch_issuers=True)
     assert codes(guess) == codes(proof) == ["tls-chain-incomplete"]
     assert evidence(guess)["heuristic"] is True
-    assert evidence(proof)["basis"] == "proved"
+    assert "proved" in evidence(proof)["basis"]
     assert evidence(proof)["fetched"] == [AIA]
-    assert codes(unknown) == ["tls-issuer-unknown"]
+    assert codes(unknown) == ["tls-issuer-unknown", "tls-chain-incomplete"]
+
+
+def test_fetching_goes_up_step_by_step_until_what_is_trusted(ca_file: str) -> None:
+    upper = ROOT.authority("Example Corp Policy CA", aia="http://pki.example.com/root.cer")
+    lower = upper.authority("Example Corp Issuing CA 3", aia=POLICY)
+    served = lower.issue(HOST, aia="http://pki.example.com/issuing.cer")
+    files = {"/policy.cer": upper.pem, "/issuing.cer": lower.der, "/root.cer": ROOT.der}
+    asked: list[str] = []
+
+    def answer(request: Request) -> Response:
+        asked.append(request.path)
+        return Response(200, [], files[request.path])
+
+    with (
+        serving(talk_http(answer)) as store,
+        tls_site(server_context(served, served.chain(OTHER_CA, between=False))) as server,
+    ):
+        routes = (f"pki.example.com:80:127.0.0.1:{store.port}",)
+        report = diagnose(server, ca_file=ca_file, routes=routes, fetch_issuers=True)
+    assert codes(report) == ["tls-chain-incomplete"]
+    assert asked == ["/issuing.cer", "/policy.cer"]
+    assert [(one["sha256"], one["state"]) for one in evidence(report)["must_send"]] == [
+        (served.sha256, "send"),
+        (lower.sha256, "missing"),
+        (upper.sha256, "missing"),
+        (OTHER_CA.sha256, "leave out"),
+    ]
+    assert "Issuing CA 3, Example Corp Policy CA" in report.problems[0].message
+    for line in (
+        f"1. {HOST}, SHA-256 {served.sha256[:16]}…: is sent",
+        f"3. Example Corp Policy CA, SHA-256 {upper.sha256[:16]}…: MISSING, get it from {POLICY}",
+        "-  Forgotten CA 7: leave it out (foreign)",
+    ):
+        assert line in report.problems[0].remedy
+
+
+def test_an_incomplete_chain_of_a_public_ca_and_an_old_list_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mozilla = Path(pem_file(tmp_path, ROOT))
+    monkeypatch.setattr("diag.net.tls._mozilla_file", lambda: mozilla)
+    served = CA.issue(HOST, aia=AIA)
+    with serving(pki(CA.der, [])) as store, tls_site(server_context(served, served.pem)) as server:
+        routes = (f"pki.example.com:80:127.0.0.1:{store.port}",)
+        report = diagnose(server, routes=routes, fetch_issuers=True)
+    assert codes(report) == ["tls-trust-store-stale", "tls-chain-incomplete"]
+    assert evidence(report)["import_ca"]["sha256"] == ROOT.sha256
 
 
 def test_fetching_a_root_proves_that_nothing_is_missing() -> None:
@@ -426,6 +474,192 @@ def test_fetching_a_root_proves_that_nothing_is_missing() -> None:
             routes = (f"pki.example.com:80:127.0.0.1:{store.port}",)
             report = diagnose(server, routes=routes, fetch_issuers=True)
         assert codes(report) == [expected]
+
+
+# names that fit, and keys that do not
+
+REKEYED = ROOT.authority("Example Corp Issuing CA 1", role="second key")
+RENEWED = root(role="another key", starts=-9 * DAY)
+
+
+@pytest.mark.parametrize("identified", [True, False])
+def test_an_intermediate_of_the_right_name_with_another_key(identified: bool, ca_file: str) -> None:
+    served = CA.issue(HOST, identified=identified, aia=AIA)
+    with tls_site(server_context(served, served.chain(REKEYED, between=False))) as server:
+        report = diagnose(server, ca_file=ca_file)
+    assert codes(report) == ["tls-chain-incomplete"]
+    assert "with another key" in report.problems[0].message
+    states = [(one["state"], one["sha256"]) for one in evidence(report)["must_send"]]
+    assert states == [
+        ("send", served.sha256),
+        ("missing", None),
+        ("leave out", REKEYED.sha256),
+    ]
+    assert f"MISSING, get it from {AIA}" in report.problems[0].remedy
+
+
+@pytest.mark.parametrize("identified", [True, False])
+def test_a_root_of_the_right_name_with_another_key(identified: bool, ca_file: str) -> None:
+    served = RENEWED.authority("Example Corp Issuing CA 9", identified=identified)
+    leaf = served.issue(HOST)
+    with tls_site(server_context(leaf)) as server:
+        silent = diagnose(server, ca_file=ca_file)
+    with tls_site(server_context(leaf, leaf.chain(RENEWED))) as server:
+        telling = diagnose(server, ca_file=ca_file)
+    assert codes(silent) == ["tls-issuer-unknown"]
+    assert "of this very name is, but it has another key" in silent.problems[0].message
+    assert codes(telling) == ["tls-trust-store-stale"]
+    assert "renewed with another key" in telling.problems[0].message
+    assert evidence(telling)["import_ca"]["sha256"] == RENEWED.sha256
+
+
+def test_an_older_root_of_the_name_is_no_newer_list(tmp_path: Path) -> None:
+    leaf = ROOT.authority("Example Corp Issuing CA 8").issue(HOST)
+    with tls_site(server_context(leaf, leaf.chain(ROOT))) as server:
+        report = diagnose(server, ca_file=pem_file(tmp_path, RENEWED))
+    assert codes(report) == ["tls-issuer-unknown"]
+
+
+def test_cross_signed_and_neither_root_is_known() -> None:
+    first, second = root("First Root"), root("Second Root")
+    leaf = first.authority("Shared CA").issue(HOST)
+    with tls_site(server_context(leaf, leaf.chain(second.authority("First Root")))) as server:
+        one_way = diagnose(server)
+    with tls_site(
+        server_context(leaf, leaf.chain(second.authority("First Root"), first))
+    ) as server:
+        two_ways = diagnose(server)
+    assert codes(one_way) == codes(two_ways) == ["tls-issuer-unknown"]
+    assert "Second Root" in one_way.problems[0].message
+    ends = [one["ends"] for one in evidence(two_ways)["ways"]]
+    assert ends == ["it leads to Second Root, which is not sent", "it leads to First Root"]
+    assert evidence(two_ways)["import_ca"]["sha256"] == first.sha256
+
+
+def test_cross_signed_by_what_has_expired_while_a_newer_list_needs_no_crossing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, second = root("First Root"), root("Second Root")
+    leaf = first.authority("Shared CA").issue(HOST)
+    mozilla = tmp_path / "mozilla.pem"
+    mozilla.write_bytes(first.pem)
+    monkeypatch.setattr("diag.net.tls._mozilla_file", lambda: mozilla)
+    crossed = second.authority("First Root", ends=-DAY)
+    with tls_site(server_context(leaf, leaf.chain(crossed))) as server:
+        report = diagnose(server, ca_file=pem_file(tmp_path, second))
+        monkeypatch.setattr("diag.net.tls._mozilla_file", lambda: tmp_path / "ca.pem")
+        old = diagnose(server, ca_file=pem_file(tmp_path, second))
+    assert codes(report) == ["tls-trust-store-stale"]
+    assert evidence(report)["import_ca"]["sha256"] == first.sha256
+    assert codes(old) == ["tls-intermediate-expired"]
+
+
+# what is told to whoever must act
+
+
+def test_the_chain_is_told_in_every_report(ca_file: str) -> None:
+    keys = {"subject", "issuer", "sha256", "not_before", "not_after"}
+    for served, above in (
+        (GOOD, [CA.sha256]),
+        (CA.issue(HOST, ends=-DAY), [CA.sha256]),
+        (FOREIGN, [OTHER_CA.sha256]),
+    ):
+        with tls_site(server_context(served)) as server:
+            findings = result(diagnose(server, ca_file=ca_file), "tls").findings
+        [told] = [one.evidence["chain"] for one in findings if "chain" in one.evidence]
+        assert isinstance(told, list)
+        assert [one["sha256"] for one in told] == [served.sha256, *above]
+        assert all(set(one) == keys and None not in one.values() for one in told)
+
+
+@pytest.mark.parametrize(
+    ("chain", "words"),
+    [
+        (GOOD.chain(OTHER_CA), "Forgotten CA 7 (foreign)"),
+        (GOOD.chain(ROOT), "Example Corp Root CA (a root"),
+        (GOOD.chain(CA), "(it is there twice)"),
+    ],
+)
+def test_more_than_is_needed_is_a_note(chain: bytes, words: str, ca_file: str) -> None:
+    with tls_site(server_context(GOOD, chain)) as server:
+        report = diagnose(server, ca_file=ca_file)
+    assert codes(report) == []
+    [note] = [one for one in result(report, "tls").findings if one.code == "tls-chain-untidy"]
+    assert words in note.message
+    assert note.message.endswith(f"just: {HOST}, Example Corp Issuing CA 1")
+
+
+def test_the_wrong_order_is_a_note_beside_a_fault(ca_file: str) -> None:
+    lower = CA.authority("Example Corp Sub CA 2")
+    good, late = lower.issue(HOST), lower.issue(HOST, ends=-DAY)
+    for served, expected in ((good, []), (late, ["tls-expired"])):
+        context = server_context(served, served.chain(CA, lower, between=False))
+        with tls_site(context) as server:
+            report = diagnose(server, ca_file=ca_file)
+        assert codes(report) == expected
+        [note] = [one for one in result(report, "tls").findings if one.code == "tls-chain-untidy"]
+        assert "not in the order" in note.message
+
+
+def test_the_ca_to_be_imported_and_the_command_for_each_program() -> None:
+    with tls_site(server_context(FOREIGN, FOREIGN.chain(OTHER_ROOT))) as server:
+        report = diagnose(server)
+    told = evidence(report)["import_ca"]
+    assert (told["subject"], told["sha256"]) == (
+        "CN=Forgotten Root,O=Forgotten Ltd",
+        OTHER_ROOT.sha256,
+    )
+    remedy = report.problems[0].remedy
+    assert f"Forgotten Root, SHA-256 {OTHER_ROOT.sha256}" in remedy
+    for name, word in {
+        "Java": "keytool",
+        "git": f"http.https://{HOST}/.sslCAInfo",
+        "Node.js": "NODE_EXTRA_CA_CERTS",
+        "bbdiag": f"bbdiag check https://{HOST} --ca-file",
+        "Debian": "update-ca-certificates",
+        "Red Hat": "update-ca-trust",
+        "macOS": "security",
+        "Windows": "certutil",
+    }.items():
+        assert word in told["commands"][name]
+        assert told["commands"][name] in remedy
+
+
+# revocation
+
+CRL = "http://pki.example.com/ca.crl"
+WITH_CRL = CA.issue(HOST, crl=CRL)
+
+
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [
+        (CA.crl(WITH_CRL), ["tls-revoked"]),
+        (CA.crl(OTHER_CA), []),
+        (b"gone", ["tls-revocation-unclear"]),
+    ],
+)
+def test_revocation_is_asked_for_on_request(
+    published: bytes, expected: list[str], ca_file: str
+) -> None:
+    asked: list[str] = []
+    with serving(pki(published, asked)) as store, tls_site(server_context(WITH_CRL)) as server:
+        routes = (f"pki.example.com:80:127.0.0.1:{store.port}",)
+        careless = diagnose(server, ca_file=ca_file, routes=routes)
+        assert (codes(careless), asked) == ([], [])
+        report = diagnose(server, ca_file=ca_file, routes=routes, check_revocation=True)
+        insecure = diagnose(
+            server, ca_file=ca_file, routes=routes, check_revocation=True, insecure=True
+        )
+    assert asked == ["/ca.crl"] * 2
+    assert codes(report) == expected
+    revoked = expected == ["tls-revoked"]
+    if revoked:
+        assert evidence(report)["reason"] == "key compromise"
+        assert evidence(report)["serial"] == f"{WITH_CRL.certificate.serial_number:X}"
+    assert (seen(report)["wire"] is None) is revoked  # no secret to whoever has the key
+    assert seen(insecure)["wire"]["verified"] is not revoked
+    assert ("tls-not-revoked" in notes(report)) is (expected == [])
 
 
 # dates

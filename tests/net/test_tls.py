@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from cryptography import x509 as reference
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from diag.net import inspectors, tcp, tls, tls_way, x509
@@ -125,16 +124,6 @@ def test_a_root_of_an_organisation(ca_file: Path) -> None:
     assert trust.root_of("Nobody at all") is None
 
 
-@QUIET
-def test_mozilla_s_list_is_read_whole() -> None:
-    roots = Trust(None, {}).public_roots()
-    assert len(roots) > 80
-    for der in roots:
-        parsed = reference.load_der_x509_certificate(der)
-        names = (parsed.issuer.public_bytes(), parsed.subject.public_bytes())
-        assert tls.names(der) == names
-
-
 def test_mozilla_s_list_is_not_known_where_the_system_replaced_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -231,9 +220,23 @@ def test_a_certificate_is_described_without_the_chain(ca_file: Path) -> None:
         (CA.issue("stash.example.com"), "tls-hostname-mismatch"),
         (CA.issue(HOST, ends=-DAY), "tls-expired"),
         (self_signed(HOST), "tls-self-signed"),
+        (root("Lone CA", organisation=None).issue(HOST), "tls-issuer-unknown"),
     ):
         with tls_site(server_context(served)) as server:
             assert codes(diagnose(server, ca_file=str(ca_file))) == [expected]
+
+
+@pytest.mark.usefixtures("plain_ssl")
+def test_an_old_list_of_cas_and_revocation_without_the_chain(
+    ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tls_site(server_context(GOOD)) as server:
+        report = diagnose(server, ca_file=str(ca_file), check_revocation=True)
+        assert codes(report) == ["tls-revocation-unclear"]
+        monkeypatch.setattr(tls, "_mozilla_file", lambda: ca_file)
+        report = diagnose(server)
+    assert codes(report) == ["tls-trust-store-stale"]
+    assert "the certificate of the server's root CA" in report.problems[0].remedy
 
 
 # certificates
@@ -279,17 +282,6 @@ def test_a_certificate_in_words() -> None:
 )
 def test_which_names_cover_a_host(name: str, host: str, covered: bool) -> None:
     assert x509.matches(name, host) is covered
-
-
-def test_the_path_is_found_in_any_order() -> None:
-    twin = root("Example Corp Issuing CA 1")  # the same name, another key
-    chain = [read(one) for one in (GOOD, STRANGER, twin, ROOT, CA)]
-    assert [one.short for one in x509.path(chain)] == [
-        HOST,
-        "Example Corp Issuing CA 1",
-        "Example Corp Root CA",
-    ]
-    assert x509.path([read(ROOT), read(CA)]) == [read(ROOT)]
 
 
 def test_what_a_ca_publishes_can_be_read() -> None:
