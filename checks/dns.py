@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 from diag.api import (
     Addresses,
@@ -55,7 +56,8 @@ class Dns(Check):
     To a program, a name that does not exist, a DNS server that fails or refuses, and one that is
     silent are often one and the same error. They need different people: the servers of
     /etc/resolv.conf and of --resolver are asked for A and AAAA records directly, and what they say
-    is compared with what the system makes of it, its hosts file and search domains included.
+    is compared with what the system makes of it, its hosts file and search domains included. With
+    --repeat N each server is asked N times, to find one that fails only now and then.
     """
 
     id = "dns"
@@ -212,7 +214,7 @@ class Dns(Check):
         "says.",
         owner="you",
         reproduce=("grep -n {name} /etc/hosts", _DIG),
-        explains=_NO_WAY,
+        explains=(*_NO_WAY, "dns-hosts-other-machine"),
     )
     SLOW = warn(
         "dns-slow",
@@ -282,10 +284,14 @@ class Dns(Check):
 
         opinions = survey.opinions()
         guide = net.dns.experienced(opinions)
-        if survey.answer:
+        repeated = self._repeated(ctx, survey, addresses)
+        if survey.answer and (survey.answer.addresses or not repeated):
             addresses = survey.answer.addresses
         elif guide and guide.addresses:
             addresses = guide.addresses  # the system will find them too, but too late
+            source = source or "resolver"
+        elif repeated:
+            addresses = repeated[0].addresses  # at another time the system finds them
             source = source or "resolver"
         evidence = _evidence(survey, guide)
         if not addresses:
@@ -305,7 +311,8 @@ class Dns(Check):
             if not early:
                 yield _fact(survey, addresses, source)
             evidence["addresses"] = addresses
-            troubles = list(self._troubles(survey, addresses, evidence))
+            evidence["from_hosts"] = survey.from_hosts(addresses)
+            troubles = list(self._troubles(survey, addresses, evidence, repeated))
             if not any(trouble.status is Status.FAIL for trouble in troubles):
                 yield self.RESOLVED(**evidence | {"note": _note(survey, addresses)})
             yield from troubles
@@ -337,8 +344,29 @@ class Dns(Check):
         owner: Owner | None = "you" if guide.outcome == "unsent" else None
         return self.BY_OUTCOME[guide.outcome](owner=owner, **evidence)
 
+    def _repeated(
+        self, ctx: Context, survey: net.dns.Survey, addresses: Sequence[str]
+    ) -> list[net.dns.Repeated]:
+        """With --repeat, the DNS servers whose answers flap."""
+        times = ctx.settings.repeat
+        guide = net.dns.experienced(survey.opinions())
+        if times == 1:
+            return []
+        only6 = bool(addresses) and all(":" in one for one in addresses)
+        kind: Literal["A", "AAAA"] = "AAAA" if only6 else "A"
+        name = guide.reply.name if guide else survey.found_as() or survey.name
+        ask = partial(net.dns.repeat, name, kind)
+        servers = (*survey.configured, *survey.named)
+        seconds = ctx.remaining / 4
+        tasks = {server: partial(ask, server, times, seconds) for server in servers}
+        return [one for one in ctx.parallel(tasks).values() if one.odd]
+
     def _troubles(
-        self, survey: net.dns.Survey, addresses: Sequence[str], evidence: dict[str, Any]
+        self,
+        survey: net.dns.Survey,
+        addresses: Sequence[str],
+        evidence: dict[str, Any],
+        repeated: Sequence[net.dns.Repeated],
     ) -> Iterator[Finding]:
         """What is wrong although the name resolves."""
         opinions = survey.opinions()
@@ -350,8 +378,14 @@ class Dns(Check):
         by_dns = {address for opinion in opinions for address in opinion.addresses}
         if survey.from_hosts(addresses) and by_dns and by_dns.isdisjoint(addresses):
             yield self.HOSTS(**evidence | {"dns_addresses": sorted(by_dns)})
-        bad = net.dns.failing(opinions)
-        if bad:
+        flapping = {one.resolver for one in repeated}
+        bad = [one for one in net.dns.failing(opinions) if one.resolver not in flapping]
+        if repeated:
+            said = [*map(str, repeated), *map(str, bad)]
+            told = {"said": "; ".join(said), "server": repeated[0].replies[0].dig}
+            shares = [one.evidence() for one in repeated]
+            yield self.INTERMITTENT(**evidence | told, other=told["server"], repeated=shares)
+        elif bad:
             good = next(o for o in opinions if o.configured and o.outcome == "answer")
             yield self.INTERMITTENT(**evidence | _comparison(bad[0], good, *bad[1:]))
         if _is_slow(survey) and not any(opinion.outcome == "timeout" for opinion in bad):
@@ -375,7 +409,10 @@ def _is_slow(survey: net.dns.Survey) -> bool:
 def _evidence(survey: net.dns.Survey, guide: net.dns.Opinion | None) -> dict[str, Any]:
     """What every finding tells: who was asked and what each said."""
     answer = survey.answer
-    told = [str(opinion) for opinion in survey.opinions() if opinion.configured]
+    opinions = survey.opinions()
+    told = [str(opinion) for opinion in opinions if opinion.configured]
+    if told:  # those that the user named are not the system's
+        told += [f"asked too, {opinion}" for opinion in opinions if not opinion.configured]
     evidence: dict[str, Any] = {
         "name": survey.name,
         "system": {
@@ -413,8 +450,13 @@ def _note(survey: net.dns.Survey, addresses: Sequence[str]) -> str:
     absent = any(opinion.outcome == "nxdomain" for opinion in survey.opinions())
     if survey.from_hosts(addresses) and absent:
         notes.append("only /etc/hosts of this machine knows it")
-    lame = {f"{r.server} fails on {r.kind}" for r in replies if not r.definite}
-    notes.extend(sorted(lame))
+    named = [opinion for opinion in survey.opinions() if not opinion.configured]
+    for opinion in named:
+        same = set(opinion.addresses) == set(addresses)
+        notes.append(f"{opinion.reply.server} says the same" if same else str(opinion))
+    asked = {opinion.resolver for opinion in named}
+    unsure = [r for r in replies if not r.definite and r.resolver not in asked]
+    notes.extend(sorted({f"{r.server} fails on {r.kind}" for r in unsure}))
     if unheard := survey.unheard():
         notes.append(f"not waited for: {', '.join(unheard)}")
     return f" ({'; '.join(notes)})" if notes else ""

@@ -20,11 +20,14 @@ from itertools import combinations
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
+from diag.model import Json
 from diag.net import resolvconf
+from diag.net.ratio import Ratio
 from diag.net.resolver import ABSENT, Kind, Outcome, Reply, examine, label, load, query
 from diag.settings import Resolver
 
 GIVE_UP = 2.0  # seconds after which a silent resolver is given up
+PATIENCE = 1.5  # seconds for each of many questions
 GRACE = 0.3  # seconds that the resolvers are given once the system has a good answer
 TOO_SLOW = 1.0  # seconds that resolving a name may take
 
@@ -39,8 +42,8 @@ _OF_ONE_NAME: tuple[Outcome, ...] = (
     "servfail",
     "refused",
     "error",
-    "timeout",
     "unreachable",
+    "timeout",
     "unsent",
     "nodata",
 )
@@ -58,6 +61,15 @@ _PRIVATE = tuple(
         "fe80::/10",
     )
 )
+_SAID_OFTEN = {  # by a resolver that says something else at other times
+    "servfail": "says SERVFAIL",
+    "refused": "says REFUSED",
+    "nxdomain": "says NXDOMAIN",
+    "dangling": "says that an alias leads nowhere",
+    "nodata": "says that there is no address",
+    "timeout": "gives no answer",
+    "unreachable": "is unreachable",
+}
 _VERSIONS: tuple[tuple[Kind, int], ...] = (("A", 4), ("AAAA", 6))
 _EAI = {value: name for name, value in vars(socket).items() if name.startswith("EAI_")}
 
@@ -167,6 +179,66 @@ def resolves(host: str, timeout: float, *, dns_works: bool = False) -> tuple[str
     except Empty:
         return None
     return found.addresses if found.addresses or found.absent or dns_works else None
+
+
+def by_dns(name: str, timeout: float) -> tuple[str, ...]:
+    """The addresses that the DNS servers of this machine give, whatever its hosts file says."""
+    configuration = resolvconf.configuration()
+    found: dict[str, None] = {}
+    for resolver in map(Resolver, configuration.asked):
+        for kind, _ in _VERSIONS:
+            reply = query(name, kind, resolver, min(timeout, GIVE_UP), edns=configuration.edns)
+            found |= dict.fromkeys(reply.addresses)
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """What one resolver said to the same question, several times over."""
+
+    resolver: Resolver
+    replies: tuple[Reply, ...]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All that it ever gave."""
+        return tuple(dict.fromkeys(one for reply in self.replies for one in reply.addresses))
+
+    @property
+    def odd(self) -> tuple[Reply, ...]:
+        """The replies that a machine here could not work with, or that show another world, where
+        most of the others are good. Addresses alone may change: large sites take turns."""
+        by_world: dict[str, list[Reply]] = {}
+        for reply in self.replies:
+            private = [is_private(address) for address in reply.addresses]
+            world = reply.outcome if not private else "private" if all(private) else "public"
+            by_world.setdefault(world, []).append(reply)
+        good = max(
+            by_world.keys() & {"private", "public"}, key=lambda w: len(by_world[w]), default=""
+        )
+        if not good:
+            return ()
+        return tuple(reply for world, all_ in by_world.items() if world != good for reply in all_)
+
+    def evidence(self) -> dict[str, Json]:
+        return {"server": label(self.resolver)} | Ratio(len(self.odd), len(self.replies)).evidence()
+
+    def __str__(self) -> str:
+        odd = self.odd
+        kinds = [f"gives {', '.join(r.addresses)}" if r.addresses else r.outcome for r in odd]
+        how = ", ".join(dict.fromkeys(_SAID_OFTEN.get(kind, kind) for kind in kinds))
+        return f"{label(self.resolver)} {how} to {Ratio(len(odd), len(self.replies))} questions"
+
+
+def repeat(name: str, kind: Kind, resolver: Resolver, times: int, seconds: float) -> Repeated:
+    """Ask one resolver the same several times, as far as the time goes: each time once, as a
+    program would wait for seconds before it asks again."""
+    replies: list[Reply] = []
+    edns, end = resolvconf.configuration().edns, time.monotonic() + seconds
+    while len(replies) < times and (left := end - time.monotonic()) > 0:
+        timeout = min(left, PATIENCE)
+        replies.append(query(name, kind, resolver, timeout, edns=edns, once=True))
+    return Repeated(resolver, tuple(replies))
 
 
 # everybody's answer

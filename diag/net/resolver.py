@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -15,6 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
 from diag.model import Json
+from diag.net.doors import report_icmp
 from diag.settings import Resolver
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ ABSENT = frozenset[Outcome]({"nodata", "nxdomain", "dangling"})
 
 _PORT = 53
 _SEND_AT = (0.0, 0.4, 1.2)  # seconds: a lost packet must not look like a dead resolver
+_PASSING = {errno.EHOSTUNREACH, errno.ENETUNREACH}
 _LONGEST_CHAIN = 16  # aliases; resolvers stop there, or sooner
 
 
@@ -119,11 +122,13 @@ def query(
     *,
     validate: bool = True,
     edns: bool = False,
+    once: bool = False,
 ) -> Reply:
     """Ask one resolver one question; `name` is taken as absolute. Never raises.
 
     Without `validate` the resolver is told not to check signatures (the CD bit). `timeout` is in
-    seconds and holds for everything, the repetition over TCP included.
+    seconds and holds for everything, the repetition over TCP included. The question is sent again
+    when no answer comes, unless only `once`.
     """
     import dns.exception
     import dns.flags
@@ -138,7 +143,7 @@ def query(
     if not validate:
         question.flags |= dns.flags.CD
     try:
-        message = _exchange(question, resolver, start + timeout)
+        message = _exchange(question, resolver, start + timeout, _SEND_AT[:1] if once else _SEND_AT)
     except _CutShortError as error:
         return failed("tcp-blocked", detail=str(error), elapsed_ms=_ms_since(start))
     except _UnsentError as error:
@@ -230,7 +235,9 @@ def _read(message: Message, blank: Reply) -> Reply:
     )
 
 
-def _exchange(question: Message, resolver: Resolver, end: float) -> Message:
+def _exchange(
+    question: Message, resolver: Resolver, end: float, send_at: Sequence[float]
+) -> Message:
     """Send over UDP, again when nothing comes, and over TCP when the answer does not fit.
 
     Raises:
@@ -241,14 +248,18 @@ def _exchange(question: Message, resolver: Resolver, end: float) -> Message:
 
     wire = question.to_wire()
     start = time.monotonic()
+    failure: OSError = TimeoutError()
     with _datagram_socket(resolver) as sock:
-        for send_at, next_at in pairwise((*_SEND_AT, inf)):
-            if start + send_at >= end:
+        for now_at, next_at in pairwise((*send_at, inf)):
+            if start + now_at >= end:
                 break
             try:
                 sock.send(wire)
             except PermissionError:
                 raise _UnsentError("this machine's own firewall forbids it") from None
+            except OSError as error:  # what became of the question before this one
+                failure = error
+                sock.send(wire)
             until = min(end, start + next_at)
             while (left := until - time.monotonic()) > 0:
                 sock.settimeout(left)
@@ -256,6 +267,11 @@ def _exchange(question: Message, resolver: Resolver, end: float) -> Message:
                     data = sock.recv(65535)
                 except TimeoutError:
                     break
+                except OSError as error:
+                    if error.errno not in _PASSING or error.errno == failure.errno:
+                        raise
+                    failure = error  # a router's word, which need not last: until the next time
+                    continue
                 if data[:2] == wire[:2] and len(data) >= 12 and data[2] & 0x82 == 0x82:  # QR, TC
                     try:
                         data = _over_tcp(wire, resolver, end)
@@ -267,7 +283,7 @@ def _exchange(question: Message, resolver: Resolver, end: float) -> Message:
                     continue  # not an answer to anything
                 if question.is_response(message):
                     return message
-    raise TimeoutError
+    raise failure
 
 
 def _datagram_socket(resolver: Resolver) -> socket.socket:
@@ -276,6 +292,7 @@ def _datagram_socket(resolver: Resolver) -> socket.socket:
         resolver.address, resolver.port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
     )[0]
     sock = socket.socket(family, socket.SOCK_DGRAM)
+    report_icmp(sock, on=True)
     try:
         sock.connect(address)
     except OSError as error:

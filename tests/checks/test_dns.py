@@ -20,6 +20,8 @@ from tests.dns_server import (
     addresses,
     alias,
     badly_signed,
+    by_turns,
+    first,
     later,
     only,
     rcode,
@@ -310,6 +312,65 @@ def test_the_next_check_does_not_wait_for_the_comparison(world: World) -> None:
     checks = {check["id"]: check for check in world.check(NAME, *options)["checks"]}
     assert checks["dns"]["duration_ms"] >= 880
     assert checks["tcp"]["started_ms"] - checks["dns"]["started_ms"] < 500
+
+
+def test_what_the_other_server_says_is_told_even_if_nothing_follows(world: World) -> None:
+    world.serve(addresses("93.184.215.15"))
+    world.serve(PUBLIC, OTHER4)
+    asked = ("--resolver", OTHER4, "--resolver", SERVER4)
+    found = finding(world.check(NAME, *asked), "dns-ok")
+    assert f"({OTHER4} says 93.184.215.14)" in found["message"]
+    world.resolv_conf(f"nameserver {OTHER4}")
+    assert "says the same" not in finding(world.check(), "dns-ok")["message"]
+
+
+def test_the_other_server_fails(world: World) -> None:
+    world.serve(HERE)
+    world.serve(SERVFAIL, OTHER4)
+    report = world.check(NAME, "--resolver", OTHER4)
+    assert report["verdict"] == "ok"  # this machine does not use it
+    assert f"{OTHER4} says SERVFAIL" in finding(report, "dns-ok")["message"]
+
+
+def test_only_the_other_server_works(world: World) -> None:
+    world.serve(SERVFAIL)
+    world.serve(PUBLIC, OTHER4)
+    found = problem(world.check(NAME, "--resolver", OTHER4), "dns-servfail")
+    assert f"{SERVER4} says SERVFAIL; asked too, {OTHER4} says 93.184.215.14" in found["message"]
+
+
+# --repeat
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (SERVFAIL, "says SERVFAIL"),
+        (NXDOMAIN, "says NXDOMAIN"),
+        (PUBLIC, "gives 93.184.215.14"),
+        (silent, "gives no answer"),
+    ],
+)
+def test_a_server_that_fails_now_and_then(world: World, bad: Behaviour, said: str) -> None:
+    one_run = 4  # questions about the name: the system's two, and two asked directly
+    flapping = by_turns(HERE, HERE, bad)
+    server = world.serve({NAME: first(2 * one_run, HERE, flapping), "*": NXDOMAIN})
+    assert world.check()["verdict"] == "ok"
+    assert [name for name, _, _ in server.asked].count(NAME) == one_run
+    found = problem(world.check(NAME, "--repeat", "6"), "dns-resolver-intermittent")
+    assert f"{SERVER4} {said} to 2 of 6 (33 %, 95 % interval 10–70 %) questions" in found["message"]
+    assert found["evidence"]["repeated"][0]["interval"] == [0.097, 0.7]
+
+
+def test_the_one_answer_of_an_ordinary_run_was_bad_luck(world: World) -> None:
+    world.serve(first(20, SERVFAIL, HERE))
+    found = problem(world.check(NAME, "--repeat", "30"), "dns-resolver-intermittent")
+    assert f"{SERVER4} says SERVFAIL to" in found["message"]
+
+
+def test_addresses_by_turns_are_no_fault(world: World) -> None:
+    world.serve(by_turns(HERE, addresses("10.20.30.41")))
+    assert world.check(NAME, "--repeat", "6")["verdict"] == "ok"
 
 
 # files of the machine
