@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diag.api import (
@@ -18,16 +19,19 @@ from diag.api import (
     fail,
     net,
     ok,
+    try_ways,
     unknown,
 )
 
 if TYPE_CHECKING:
     Choice = net.proxyenv.Choice
+    Trial = net.whatif.Trial
     Outcome = net.passage.Outcome
     Proxy = net.proxyenv.Proxy
 
 _CURL = "{curl} -v -x {proxy} {url}"
 _ENV = "env | grep -i proxy"
+_LEFT_OVER = 3.0  # seconds that finding the hop leaves to trying other ways out
 _BEYOND = (  # the proxy is there, but does not get us to the target
     "proxy-denied",
     "proxy-block-page",
@@ -58,7 +62,7 @@ class ProxyWay(Check):
     DIRECT = ok("proxy-none", "no proxy: {decided_by}")
     TUNNEL = ok("proxy-ok", "the proxy {proxy} ({source}) connects to {place}")
     FORWARD = ok("proxy-forwards", "the proxy {proxy} ({source}) passes requests for {place} on")
-    OTHERS = ok("proxy-clients-differ", "other clients take another way: {differences}")
+    OTHERS = ok("proxy-clients-differ", "not every client goes this way: {differences}")
     URL_INVALID = fail(
         "proxy-url-invalid",
         "{source} is no proxy URL: {reason} ({value})",
@@ -232,23 +236,26 @@ class ProxyWay(Check):
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         environ = ctx.settings.environ
         proxies = net.proxyenv.configured(environ)
-        for text in (ctx.settings.proxy, *proxies):
+        choice = self._choose(ctx)
+        clients = net.proxyclients.choices(*self._question(ctx))
+        theirs = [one.proxy or one.bypassed or "" for one in clients]
+        for text in (ctx.settings.proxy, *proxies, *theirs):
             for secret, user in net.proxyenv.secrets(text):
                 ctx.learn(secret, user)
-        choice = self._choose(ctx)
+        seen: dict[str, Any] = {"clients": _quoted(ctx, [one.to_json() for one in clients])}
         by_environment = ctx.settings.proxy == "env"
         if by_environment and (both := net.proxyenv.conflict(*self._question(ctx))):
             yield self.ENV_CONFLICT(lower=str(both[0]), upper=str(both[1]))
         if choice.proxy is None:
             yield Route(None, choice.because)
-            yield self.DIRECT(decided_by=choice.because)
+            yield self.DIRECT(decided_by=choice.because, **seen)
         else:
-            yield from self._through(ctx, choice, choice.proxy)
+            yield from self._through(ctx, choice, choice.proxy, seen)
         if by_environment and proxies:  # a redirect may lead through one of them
             ctx.dialer.route(net.tunnel.router(environ, ctx.dialer, ctx.trust.context))
-        if by_environment and (differences := net.proxyenv.others(choice, *self._question(ctx))):
-            texts = [f"{', '.join(names)}: {way}" for way, names in differences.items()]
-            yield self.OTHERS(differences="; ".join(texts), clients=differences)
+        if by_environment and (differences := net.proxyclients.differing(choice, clients)):
+            texts = [f"{way}: {', '.join(names)}" for way, names in differences.items()]
+            yield self.OTHERS(differences=ctx.quote("; ".join(texts)))
 
     @staticmethod
     def _question(ctx: Context) -> tuple[str, str, int | None, Mapping[str, str]]:
@@ -264,12 +271,15 @@ class ProxyWay(Check):
             return net.proxyenv.Choice("bbdiag", None, "--proxy none")
         return net.proxyenv.Choice("bbdiag", given, "--proxy")
 
-    def _through(self, ctx: Context, choice: Choice, text: str) -> Iterator[Finding | Fact]:
+    def _through(
+        self, ctx: Context, choice: Choice, text: str, seen: Mapping[str, Any]
+    ) -> Iterator[Finding | Fact]:
         try:
             proxy = net.proxyenv.parse(text)
         except net.proxyenv.BadProxyUrlError as error:
             value = ctx.quote(net.proxyenv.shown(text))
-            yield self.URL_INVALID(source=choice.source, reason=str(error), value=value)
+            known = {**seen, "source": choice.source, "reason": str(error), "value": value}
+            yield self._with_note(ctx, self.URL_INVALID, known, self._try_others(ctx))
             return
         target, dialer = ctx.target, ctx.dialer
         way = net.tunnel.Way(proxy, dialer, ctx.trust.context)
@@ -277,9 +287,12 @@ class ProxyWay(Check):
         outcome = passage.attempt()
         if passage.requests:
             ctx.count_request()
-        known = self._known(ctx, choice, proxy, outcome)
+        if outcome.stop == "filtered" and (where := passage.dead_end(ctx.remaining - _LEFT_OVER)):
+            outcome = replace(outcome, why=f"{outcome.why}; {where}")
+        known = {**self._known(ctx, choice, proxy, outcome), **seen}
         if outcome.carrier is None:
-            yield from self._stopped(ctx, self._STOPS[outcome.stop], known)
+            others = self._try_others(ctx, proxy, str(outcome.evidence.get("right") or ""))
+            yield from self._stopped(ctx, self._STOPS[outcome.stop], known, others)
             return
         if isinstance(outcome.carrier, net.dial.Forwarder):
             dialer.forward(target.host, target.port, outcome.carrier)
@@ -296,15 +309,9 @@ class ProxyWay(Check):
     @staticmethod
     def _known(ctx: Context, choice: Choice, proxy: Proxy, outcome: Outcome) -> dict[str, Any]:
         """What every finding about the proxy says, and what came from it, fit to be shown."""
-
-        def quoted(value: Json) -> Json:
-            if isinstance(value, str):
-                return ctx.quote(value)
-            return [quoted(item) for item in value] if isinstance(value, list) else value
-
         host = f"[{ctx.target.host}]" if ":" in ctx.target.host else ctx.target.host
         return {
-            **{name: quoted(value) for name, value in outcome.evidence.items()},
+            **{name: _quoted(ctx, value) for name, value in outcome.evidence.items()},
             "proxy": proxy.url,
             "source": choice.source,
             "address": proxy.address,
@@ -316,25 +323,63 @@ class ProxyWay(Check):
             "answer": ctx.quote(outcome.answer) or None,
         }
 
-    def _stopped(self, ctx: Context, verdict: Verdict, known: dict[str, Any]) -> Iterator[Finding]:
+    def _try_others(
+        self, ctx: Context, failed: Proxy | None = None, right: str = ""
+    ) -> tuple[Trial, ...]:
+        """Try the other ways out that are known here; `right` is the scheme that the port of the
+        proxy that failed does speak."""
+        others = net.proxyclients.known(*self._question(ctx))
+        proxies = list(others.values())
+        if failed is not None:
+            proxies = [pair for url, pair in others.items() if url != failed.url]
+            if right:
+                proxies.insert(0, (net.whatif.without_login(failed, right), "what its port speaks"))
+        return try_ways(ctx, proxies, direct=True)
+
+    @staticmethod
+    def _with_note(
+        ctx: Context, verdict: Verdict, known: Mapping[str, Any], others: Sequence[Trial]
+    ) -> Finding:
+        """The verdict, with the ways that would lead further."""
+        note = ctx.quote(net.whatif.note(others, ctx.target), limit=400)
+        what_if = net.whatif.told(others, ctx.target)
+        remedy = f"{verdict.remedy} {_literally(note)}" if note else verdict.remedy
+        return verdict(**known, what_if=what_if, remedy=remedy)
+
+    def _stopped(
+        self, ctx: Context, verdict: Verdict, known: dict[str, Any], others: Sequence[Trial]
+    ) -> Iterator[Finding]:
         """The proxy opened no way; would it work without the proxy?"""
-        proof = None
-        if verdict.code in _BEYOND:
-            proof = net.passage.directly(ctx.target, ctx.dialer, ctx.trust.context(), ctx.timeout)
-        if proof is None:
-            yield verdict(**known)
+        proofs = [one.proof for one in others if one.option == "--proxy none" and one.proof]
+        if verdict.code not in _BEYOND or not proofs:
+            yield self._with_note(ctx, verdict, known, others)
             return
         by_environment = ctx.settings.proxy == "env"
         entry = net.proxyenv.HOPEFUL.decide(*self._question(ctx)).entry if by_environment else None
         without = (
             "add {host} to NO_PROXY" if by_environment else "leave the proxy out: --proxy none"
         )
+        known |= {"proof": ctx.quote(proofs[0]), "what_if": net.whatif.told(others, ctx.target)}
         if verdict.code in _BY_POLICY and entry is None:
             more = f" Directly it works ({{proof}}): if that is allowed, {without}."
-            yield verdict(**known, proof=proof, remedy=verdict.remedy + more)
+            yield verdict(**known, remedy=verdict.remedy + more)
             return
         yield verdict(**known)
         remedy = without[0].upper() + without[1:] + "."
         if entry is not None:
             remedy += " Its entry {entry} was meant to do it, but curl and git ignore that."
-        yield self.BYPASS_MISSING(**known, proof=proof, entry=entry, remedy=remedy)
+        yield self.BYPASS_MISSING(**known, entry=entry, remedy=remedy)
+
+
+def _quoted(ctx: Context, value: Json) -> Json:
+    """Evidence with its texts fit to be shown."""
+    if isinstance(value, str):
+        return ctx.quote(value)
+    if isinstance(value, Mapping):
+        return {name: _quoted(ctx, item) for name, item in value.items()}
+    return [_quoted(ctx, item) for item in value] if isinstance(value, list) else value
+
+
+def _literally(text: str) -> str:
+    """Text that stands in a template as it is."""
+    return text.replace("{", "{{").replace("}", "}}")

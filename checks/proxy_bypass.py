@@ -1,4 +1,4 @@
-"""Check `proxy-bypass`: NO_PROXY took the host past the proxy; was that right?"""
+"""Check `proxy-bypass`: the way is direct, and fails; would a proxy get there?"""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from diag.api import (
     net,
     ok,
     skip,
+    try_ways,
+    warn,
 )
 
 
 class ProxyBypass(Check):
-    """Where NO_PROXY takes the host past the proxy and the direct way fails, try the proxy.
+    """Where the direct way fails, try the proxies that this machine knows, without the secret.
 
     To everything else this looks like a dead server or a firewall: the name does not resolve, or
-    the packets vanish. If the proxy gets there, neither is at fault, but an entry of NO_PROXY that
-    covers too much.
+    the packets vanish. If NO_PROXY took the host past a proxy that gets there, neither is at fault,
+    but an entry of NO_PROXY that covers too much. If another proxy gets there (git's configuration,
+    Java's options, a variable for another scheme), that is a hint of how this network is left.
     """
 
     id = "proxy-bypass"
-    title = "NO_PROXY is right about this host"
+    title = "the direct way is the right one"
     order = 46
     requires = (Target, Route)
     after = (Addresses, Channel)
@@ -73,38 +76,57 @@ class ProxyBypass(Check):
             "tcp-egress-blocked-local",
         ),
     )
-    NOT_NEEDED = skip("proxy-bypass-not-needed", "NO_PROXY decides nothing here")
+    WOULD_HELP = warn(
+        "proxy-would-help",
+        "directly {place} cannot be reached, but with --proxy {proxy} ({source}) the next layer "
+        "passes: {proof}",
+        remedy="If this machine is to leave its network by that proxy, name it in {variable}, "
+        "which most clients go by: {variable}={proxy}.",
+        owner="you",
+        reproduce=("{curl} -v --noproxy '' -x {proxy} {url}", "bbdiag proxy {url}"),
+    )
+    NOT_NEEDED = skip("proxy-bypass-not-needed", "no proxy is known that could be tried")
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         target, settings = ctx.target, ctx.settings
-        port = target.port if target.port_given else None
-        choice = net.proxyenv.OWN.decide(target.scheme, target.host, port, settings.environ)
-        if settings.proxy != "env" or choice.bypassed is None:
-            yield self.NOT_NEEDED()
+        question = (
+            *(target.scheme, target.host, target.port if target.port_given else None),
+            settings.environ,
+        )
+        choice = net.proxyenv.OWN.decide(*question)
+        bypassed = choice.bypassed if settings.proxy == "env" else None
+        spared: dict[str, Any] = {}
+        if bypassed is not None:
+            spared = {
+                "entry": choice.entry,
+                "variable": choice.bypass,
+                "source": choice.source,
+                "proxy": net.proxyenv.shown(bypassed),
+            }
+        if ctx[Route].proxy is not None or ctx.get(Channel) is not None:
+            yield self.RIGHT(**spared) if spared else self.NOT_NEEDED()
             return
-        known: dict[str, Any] = {
-            "entry": choice.entry,
-            "variable": choice.bypass,
-            "source": choice.source,
-            "proxy": net.proxyenv.shown(choice.bypassed),
-        }
-        if ctx.get(Channel) is not None:
-            yield self.RIGHT(**known)
-            return
+        known = net.proxyclients.known(*question).values()
+        done = try_ways(ctx, known, direct=False)
         host = f"[{target.host}]" if ":" in target.host else target.host
-        try:
-            way = net.tunnel.Way(net.proxyenv.parse(choice.bypassed), ctx.dialer, ctx.trust.context)
-        except net.proxyenv.BadProxyUrlError:
-            yield self.USELESS(**known)
+        seen: dict[str, Any] = {
+            "place": f"{host}:{target.port}",
+            "what_if": net.whatif.told(done, target),
+        }
+        helpful = {one.option: one for one in done if one.proof is not None}
+        if spared and (same := helpful.get(f"--proxy {spared['proxy']}")) is not None:
+            yield self.WRONG(**spared, **seen, proof=ctx.quote(same.proof or ""))
             return
-        passage = net.passage.Passage(way, target, ctx.dialer, ctx.timed, lambda: ctx.timeout)
-        outcome = passage.attempt()
-        proof = outcome.answer or None
-        if passage.requests:
-            ctx.count_request()
-        if outcome.tunnel is not None:  # some proxies open it before they have tried
-            proof = net.passage.prove(outcome.tunnel, target, ctx.trust.context(), ctx.timeout)
-        if outcome.stop != "open" or proof is None:
-            yield self.USELESS(**known)
+        if spared:
+            yield self.USELESS(**spared, **seen)
+        for option, one in helpful.items():
+            yield self.WOULD_HELP(
+                **seen,
+                proxy=option.removeprefix("--proxy "),
+                source=ctx.quote(one.source),
+                variable=f"{target.scheme.upper()}_PROXY",
+                proof=ctx.quote(one.proof or ""),
+            )
             return
-        yield self.WRONG(**known, place=f"{host}:{target.port}", proof=ctx.quote(proof))
+        if not spared:
+            yield self.NOT_NEEDED()

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import pytest
 
 from diag.simulator.server import Connection, DisconnectError, Listener, Request
 
-Talk = Callable[[Connection], None]
+Talk: TypeAlias = "Callable[[Connection, ProxyServer], None]"  # handles one connection
 PAGE = "<html><head><title>{0}</title></head><body><h1>{0}</h1><p>{1}</p></body></html>"
 
 
@@ -49,7 +50,7 @@ class ProxyServer:
 
 
 @contextmanager
-def serving(talk: Callable[[Connection, ProxyServer], None]) -> Iterator[ProxyServer]:
+def serving(talk: Talk) -> Iterator[ProxyServer]:
     """Handle each connection by `talk`."""
     listener = Listener()
     server = ProxyServer(listener.port)
@@ -87,7 +88,7 @@ def squid(status: str, error: str) -> bytes:
 
 def answering(
     answer: bytes, *, otherwise: bytes = http("400 Bad Request", "", "Via: 1.1 p")
-) -> Callable[[Connection, ProxyServer], None]:
+) -> Talk:
     """Answer what a client of a proxy asks, and give other requests the other answer."""
 
     def talk(connection: Connection, server: ProxyServer) -> None:
@@ -95,6 +96,9 @@ def answering(
             server.requests.append(request)
             of_proxy = request.method == "CONNECT" or "://" in request.target
             connection.send(answer if of_proxy else otherwise)
+            if request.method == "CONNECT" and answer.startswith(b"HTTP/1.1 2"):
+                connection.swallow()  # what comes now is meant for the target
+                return
 
     return talk
 
@@ -110,7 +114,7 @@ def silent_to_connect(connection: Connection, server: ProxyServer) -> None:
 
 def passing(
     routes: Mapping[str, int], login: str | None = None, *, broken_after: int | None = None
-) -> Callable[[Connection, ProxyServer], None]:
+) -> Talk:
     """A good proxy: `routes` leads "host:port" to loopback ports; `login` is "user:password".
 
     After `broken_after` tunnels it does not accept the login any more.
@@ -158,9 +162,7 @@ def passing(
     return talk
 
 
-def within_tls(
-    context: ssl.SSLContext, talk: Callable[[Connection, ProxyServer], None]
-) -> Callable[[Connection, ProxyServer], None]:
+def within_tls(context: ssl.SSLContext, talk: Talk) -> Talk:
     """The same proxy behind https://."""
 
     def secured(connection: Connection, server: ProxyServer) -> None:
@@ -206,9 +208,11 @@ class Socks:
         server.requests.append(Request("SOCKS", f"{host}:{port}", "", "", {}))
         if self.silent:
             connection.wait()
-        connection.send(bytes([5, self.reply, 0, 1, 127, 0, 0, 1, 0, 0]))
-        if self.reply == 0:
-            connection.splice(self.routes[f"{host}:{port}"])
+        port_there = self.routes.get(f"{host}:{port}")
+        reply = 4 if self.reply == 0 and port_there is None else self.reply  # host unreachable
+        connection.send(bytes([5, reply, 0, 1, 127, 0, 0, 1, 0, 0]))
+        if port_there is not None and reply == 0:
+            connection.splice(port_there)
 
 
 class _Reader:

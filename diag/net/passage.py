@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from diag.net import dns, proxy, tcp, tls
+from diag.net import dns, hops, proxy, tcp, tls
 from diag.net.dial import Connector, Forwarder
 from diag.net.proxy import Reply
 from diag.net.tunnel import AGENT, Way, exchange
@@ -92,6 +92,17 @@ class Passage:
             elapsed_ms=reply.elapsed_ms,
         )
 
+    def dead_end(self, seconds: float) -> str:
+        """How far connects get to a proxy that cannot be reached, as a clause, found out within so
+        many seconds; empty where that cannot be told."""
+        mapped = self._dialer.mapped(self._proxy.host, self._proxy.port)
+        host, port = mapped or (self._proxy.host, self._proxy.port)
+        address = self._dialer.addresses(host)[0]
+        if dns.literal(address) is None:
+            return ""
+        trace = hops.trace(address, port, seconds, None if mapped else hops.UDP)
+        return "" if trace is None or trace.answered else trace.words
+
     # step by step
 
     def _resolve(self) -> Outcome | None:
@@ -162,11 +173,17 @@ class Passage:
                 judged = proxy.judge_web_server(reply)
         else:
             judged = proxy.judge(reply, login_sent=login_sent)
+            # To be refused is what may come of a proxy, too.
+            unclear = judged.kind == "unclear" and reply.status != 403
+            if unclear and self._is_web_server(reply):
+                judged = proxy.judge_web_server(reply)
         if judged is None:
             return None
         stop, why = judged.kind, judged.why
         if stop == "cannot-forward":
             stop, why = self._name_or_way(why)
+        elif stop == "cannot-connect":
+            stop, why = self._name_or_port(why)
         answer = reply.line or reply.detail
         more = reply.headers.get("x-squid-error") or judged.evidence.get("title")
         if more and str(more) not in answer:
@@ -233,6 +250,26 @@ class Passage:
         if self._connects_to(address):
             return "upstream-dns-failure", f"{why} for the name, but does for {address}"
         return "unclear", f"{why}: its resolver fails, or it has no way out"
+
+    def _name_or_port(self, why: str) -> tuple[proxy.Kind, str]:
+        """tinyproxy says the same of a name that it does not know and of a port that is closed."""
+        host = self._target.host
+        if self._named:
+            addresses = self._lookup(host)
+            if addresses == ():
+                return "upstream-dns-failure", f"{why}; this machine does not know the name either"
+            if addresses and self._connects_to(addresses[0]):
+                return "upstream-dns-failure", f"{why} to the name, but does to {addresses[0]}"
+            if addresses:
+                self._dialer.prefer(host, addresses)
+        port = self._target.port
+        try:
+            self._dialer.connect(host, port, self._clock(), fresh=True, direct=True).close()
+        except ConnectionRefusedError:
+            return "upstream-refused", f"{why}, and from here the connection is refused as well"
+        except OSError:
+            pass
+        return "unclear", f"{why}: the name, the port or the way there is at fault"
 
     def _connects_to(self, address: str) -> bool:
         """Whether the proxy tries to connect to an address, whatever comes of it."""

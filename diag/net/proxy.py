@@ -28,6 +28,7 @@ Kind = Literal[
     "upstream-timeout",
     "not-a-proxy",
     "cannot-forward",  # squid found no way at all: its resolver failed, or all its parent proxies
+    "cannot-connect",  # tinyproxy says no more: the name, the port or the way there is at fault
     "unclear",
 ]
 
@@ -171,7 +172,7 @@ def _is_page(reply: Reply) -> bool:
 
 def judge(reply: Reply, *, login_sent: bool) -> Judgement:
     """What an answer to CONNECT (or a SOCKS request) that opened no tunnel means."""
-    if reply.status == 407:
+    if _asks_for_a_login(reply):
         return _judge_login(reply, login_sent)
     if reply.failure == "socks":
         return _judge_socks(reply)
@@ -203,7 +204,7 @@ def judge(reply: Reply, *, login_sent: bool) -> Judgement:
 
 def judge_forwarded(reply: Reply, host: str, *, login_sent: bool) -> Judgement | None:
     """The same for the answer to a GET of http://host; None where the target may have given it."""
-    if reply.status == 407:
+    if _asks_for_a_login(reply):
         return _judge_login(reply, login_sent)
     page = looks_like_proxy_page(reply.headers, reply.body)
     if page is None:
@@ -268,11 +269,22 @@ def _evidence(reply: Reply, marks: Iterable[str] = ()) -> dict[str, Json]:
     return result
 
 
+def _asks_for_a_login(reply: Reply) -> bool:
+    """A 407; and tinyproxy says 401 to a login that is wrong."""
+    return reply.status == 407 or (
+        reply.status == 401 and bool(_PROXY_SOFTWARE.search(reply.headers.get("server", "")))
+    )
+
+
 def _judge_login(reply: Reply, login_sent: bool) -> Judgement:
-    challenge = reply.headers.get("proxy-authenticate", "")
+    challenge = reply.headers.get("proxy-authenticate", reply.headers.get("www-authenticate", ""))
     schemes = re.findall(r"(?:^|,\s*)([A-Za-z][\w-]*)(?=\s|,|$)(?!\s*=)", challenge)
     offered = list({scheme.lower(): scheme for scheme in reversed(schemes)}.values())[::-1]
-    evidence: dict[str, Json] = {"status": 407, "reason": reply.reason, "schemes": list(offered)}
+    evidence: dict[str, Json] = {
+        "status": reply.status,
+        "reason": reply.reason,
+        "schemes": list(offered),
+    }
     if marks := proxy_marks(reply.headers):
         evidence["marks"] = list(marks)
     basic = not offered or any(scheme.lower() == "basic" for scheme in offered)
@@ -304,6 +316,9 @@ def _judge_marks(reply: Reply) -> tuple[Kind, str] | None:
         return _SQUID["ERR_CANNOT_FORWARD"]
     if code in _SQUID:
         return _SQUID[code]
+    tiny = "tinyproxy" in reply.headers.get("server", "").lower()
+    if tiny and (reply.status, reply.reason) == (500, "Unable to connect"):
+        return "cannot-connect", "it was unable to connect"
     error = re.search(r"\berror=\"?([a-z_]+)", reply.headers.get("proxy-status", ""))
     if error is not None and error[1] in _STATUS_ERRORS:
         return _STATUS_ERRORS[error[1]], error[1].replace("_", " ")

@@ -1,23 +1,23 @@
 """Which proxy a client would take for a URL, and what made it do so: nothing here touches a socket.
 
 Clients agree on the names of the variables and on little else. How each of them reads HTTPS_PROXY,
-NO_PROXY and the rest is written down as data (`Dialect`), taken from their sources: curl 7.86 to
-8.22 (lib/noproxy.c, lib/url.c), git 2.39 (http.c, on libcurl), CPython 3.11 (urllib.request),
-requests 2.34 (utils.py), httpx 0.28 (_utils.py), OpenJDK 17 (DefaultProxySelector).
+NO_PROXY and the rest is written down as data (`Dialect`). Here are curl's, which bbdiag follows:
+curl 7.86 to 8.22 (lib/noproxy.c, lib/url.c); `diag.net.proxyclients` has those of other clients.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 from diag.secret import Secret, authorization
+
+if TYPE_CHECKING:
+    from diag.model import Json
 
 SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _SPELLINGS = {"socks": "socks4"}  # curl's reading
@@ -183,6 +183,12 @@ class Choice:
     def __str__(self) -> str:
         return f"{self.way} ({self.because})"
 
+    def to_json(self) -> dict[str, Json]:
+        """For a report: `way` is "direct", the proxy without its login, or "none" for a client that
+        does not even start."""
+        way = {"directly": "direct", "nowhere": "none"}.get(self.way, self.way)
+        return {"client": self.client, "way": way, "because": self.because}
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -198,15 +204,24 @@ class Dialect:
     star_among_others: bool = False  # "*" counts beside other entries; alone it always does
     apex: bool = True  # ".example.com" covers example.com itself
     trailing_dot: bool = False  # "example.com." is "example.com"
-    ports: Literal["never", "written", "unusual"] = "written"  # "host:port" covers a URL's port
+    # Whether "host:port" covers a URL with that port: also where the URL does not write it
+    # ("always"), only where it does, or only where it is not the usual one.
+    ports: Literal["never", "always", "written", "unusual"] = "written"
     address_tails: bool = True  # an address is compared as a name: "0.1" covers 10.0.0.1
     address_ports: bool = True  # "10.0.0.1:8443" covers it
     networks: frozenset[int] = frozenset()  # IP versions for which 10.0.0.0/8 is understood
+    zero_mask: bool = False  # "0.0.0.0/0" is everything: nobody else takes it so
     drops_masks: bool = False  # "10.0.0.0/8" is just 10.0.0.0
-    ipv6: Literal["number", "bare", "brackets"] = "bare"  # how such an address must be written
+    ranges: bool = False  # "10.0.0.1-10.0.0.9" is understood
+    # How such an address must be written. "port": in brackets, but only before a port.
+    ipv6: Literal["number", "bare", "brackets", "either", "port"] = "bare"
     dies_of_brackets: bool = False  # "[::1]" in the list, and the client does not start
     urls: bool = False  # "https://host" is understood
     wildcards: bool = False  # "*.example.com" is understood
+    # For clients to whom "example.com" is no more than itself: what a host must end with to be
+    # covered by an entry, None where it must be the entry.
+    ending: Callable[[str], str | None] | None = None
+    spares_loopback: bool = False  # localhost and 127.0.0.1 never go through a proxy
     default_ports: Mapping[str, int] = field(default_factory=lambda: {"http": 80, "https": 80})
 
     def decide(
@@ -224,12 +239,20 @@ class Dialect:
         name = _read(environ, names, self.empty_hides)
         if name is None:
             return Choice(self.client)
+        if self.spares_loopback and _is_loopback(host):
+            rule = "its own list of exceptions"
+            return Choice(self.client, None, f"${name}", rule, host, environ[name])
         entry = next((e for e in entries if self._covers(e, scheme, host, port, entries)), None)
         default = self.default_ports[scheme]
         if entry is not None:
             proxy = environ[name]
             return Choice(self.client, None, f"${name}", f"${no_proxy}", entry, proxy)
         return Choice(self.client, environ[name], f"${name}", default_port=default)
+
+    def understands(self, entry: str, text: str, scheme: str, host: str, port: int | None) -> bool:
+        """Whether, of the list `text`, such a client takes `entry` to cover scheme://host:port."""
+        entries = list(self._entries(text))
+        return entry in entries and self._covers(entry, scheme, host, port, entries)
 
     def _entries(self, text: str) -> Iterator[str]:
         if self.separator == "comma":
@@ -254,26 +277,41 @@ class Dialect:
         address = _address(host)
         if address is None:
             return self._covers_name(self._strip_port(entry, scheme, port), host)
-        if address.version in self.networks and (network := _network(entry)) is not None:
-            return address in network
+        if address.version in self.networks:
+            network = _network(entry, zero=self.zero_mask)
+            if network is not None:
+                return address in network
+        given = entry
         if self.address_ports:
             entry = self._strip_port(entry, scheme, port)
         if address.version == 6:
-            return self.ipv6 != "number" and entry == (
-                f"[{host}]" if self.ipv6 == "brackets" else host
-            )
+            forms = {
+                "number": (),
+                "bare": (host,),
+                "brackets": (f"[{host}]",),
+                "either": (host, f"[{host}]"),
+                "port": (f"[{host}]",) if entry != given else (),
+            }
+            return entry in forms[self.ipv6]
+        if self.ranges and _in_range(address, entry):
+            return True
         if self.drops_masks:
             entry = entry.partition("/")[0]
-        return self.address_tails and self._covers_name(entry, host)
+        return entry == host or (self.address_tails and self._covers_name(entry, host))
 
     def _strip_port(self, entry: str, scheme: str, port: int | None) -> str:
         usual = {"http": 80, "https": 443}[scheme]
+        if self.ports == "always":
+            return entry.removesuffix(f":{port or usual}")
         counts = {"never": False, "written": True, "unusual": port != usual}[self.ports]
         return entry.removesuffix(f":{port}") if counts and port is not None else entry
 
     def _covers_name(self, entry: str, host: str) -> bool:
         if self.trailing_dot:
             entry, host = entry.removesuffix("."), host.removesuffix(".")
+        if self.ending is not None:
+            ending = self.ending(entry)
+            return host == entry if ending is None else host.endswith(ending)
         if self.wildcards:
             entry = re.sub(r"^\*(?=\.)", "", entry)
         name = entry.removeprefix(".")
@@ -302,9 +340,9 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+def _network(text: str, *, zero: bool) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     _, slash, bits = text.partition("/")
-    if slash and (not bits.isdecimal() or int(bits) == 0):  # nobody takes /0 for "everything"
+    if slash and (not bits.isdecimal() or (int(bits) == 0 and not zero)):
         return None
     try:
         return ipaddress.ip_network(text, strict=False)
@@ -312,13 +350,25 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
         return None
 
 
-_PYTHON_HTTP, _PYTHON_HTTPS = ("http_proxy", "HTTP_PROXY"), ("https_proxy", "HTTPS_PROXY")
-_ALL = ("all_proxy", "ALL_PROXY")
+def _in_range(address: ipaddress.IPv4Address | ipaddress.IPv6Address, text: str) -> bool:
+    first, _, last = (_address(part.strip()) for part in text.partition("-"))
+    if not isinstance(first, ipaddress.IPv4Address) or not isinstance(last, ipaddress.IPv4Address):
+        return False
+    return int(first) <= int(address) <= int(last)
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+HTTP, HTTPS = ("http_proxy", "HTTP_PROXY"), ("https_proxy", "HTTPS_PROXY")
+ALL = ("all_proxy", "ALL_PROXY")
 
 CURL = Dialect(
     "curl, git",
-    http=("http_proxy", *_ALL),  # never HTTP_PROXY: a web server sets that from a request's header
-    https=(*_PYTHON_HTTPS, *_ALL),
+    http=("http_proxy", *ALL),  # never HTTP_PROXY: a web server sets that from a request's header
+    https=(*HTTPS, *ALL),
     separator="blank",
     trailing_dot=True,
     ports="never",
@@ -333,45 +383,20 @@ CURL_8_18 = replace(
     networks=frozenset({4, 6}),
     ipv6="number",
 )
-URLLIB = Dialect(
-    "Python urllib",
-    http=_PYTHON_HTTP,
-    https=_PYTHON_HTTPS,
-    empty_hides=True,
-    empty_hides_list=True,
-    ipv6="brackets",
-    default_ports={"http": 80, "https": 443},
-)
-REQUESTS = Dialect(
-    "Python requests, pip",
-    http=(*_PYTHON_HTTP, *_ALL),
-    https=(*_PYTHON_HTTPS, *_ALL),
-    empty_hides=True,
-    address_ports=False,
-    networks=frozenset({4}),
-)
-HTTPX = Dialect(
-    "Python httpx",
-    http=(*_PYTHON_HTTP, *_ALL),
-    https=(*_PYTHON_HTTPS, *_ALL),
-    empty_hides=True,
-    empty_hides_list=True,
-    star_among_others=True,
-    apex=False,
-    ports="unusual",
-    drops_masks=True,
-    dies_of_brackets=True,
-    urls=True,
-)
-DIALECTS = (CURL, CURL_8_9, CURL_8_18, URLLIB, REQUESTS, HTTPX)
-
 # bbdiag decides as curl and git do, of each version what is meant best, and reads HTTP_PROXY as
 # well: that variable is only dangerous to what a web server starts.
-OWN = replace(CURL_8_18, client="bbdiag", http=(*_PYTHON_HTTP, *_ALL), separator="blank")
+OWN = replace(CURL_8_18, client="bbdiag", http=(*HTTP, *ALL), separator="blank")
 
 # What the authors of NO_PROXY entries hope for: every notation that any client understands.
 HOPEFUL = replace(
-    OWN, star_among_others=True, ports="written", urls=True, wildcards=True, address_tails=True
+    OWN,
+    star_among_others=True,
+    ports="always",
+    address_tails=True,
+    ranges=True,
+    ipv6="either",
+    urls=True,
+    wildcards=True,
 )
 
 
@@ -399,131 +424,3 @@ def conflict(
         return lower, upper
     logins = {login_of(choice.proxy) if choice.proxy else None for choice in (lower, upper)}
     return (lower, upper) if len(logins) > 1 else None
-
-
-def others(
-    own: Choice, scheme: str, host: str, port: int | None, environ: Mapping[str, str]
-) -> dict[str, list[str]]:
-    """The clients that go another way than `own`: their names by their way and its reason."""
-    by_git = git(scheme, host, port, environ)
-    choices = [dialect.decide(scheme, host, port, environ) for dialect in DIALECTS]
-    if by_git is not None:
-        choices = [replace(choice, client=choice.client.replace(", git", "")) for choice in choices]
-        choices.append(by_git)
-    choices.append(java(scheme, host, environ))
-    result: dict[str, list[str]] = {}
-    for choice in choices:
-        clients = result.get(str(choice), [])
-        if choice.way != own.way and not any(choice.client.startswith(name) for name in clients):
-            result[str(choice)] = [*clients, choice.client]
-    return result
-
-
-def git(scheme: str, host: str, port: int | None, environ: Mapping[str, str]) -> Choice | None:
-    """What git's own configuration makes it do; None where that names no proxy for the host."""
-    netloc = f"[{host}]" if ":" in host else host
-    netloc += f":{port}" if port is not None else ""
-    proxy = git_config(f"{scheme}://{netloc}/", environ)
-    if proxy is None:
-        return None
-    source = "git config http.proxy"
-    if not proxy:
-        return Choice("git", None, f"{source} is empty")
-    # libcurl applies NO_PROXY to a proxy from anywhere.
-    lists = {name: environ[name] for name in CURL.no_proxy if name in environ}
-    as_if = {**lists, "http_proxy": proxy, "https_proxy": proxy}
-    return replace(CURL.decide(scheme, host, port, as_if), client="git", source=source)
-
-
-_JAVA_NEVER = "localhost|127.*|[::1]|0.0.0.0|[::0]"  # is added to any other list but an empty one
-
-
-def java(scheme: str, host: str, environ: Mapping[str, str]) -> Choice:
-    """What a Java program does: it knows no proxy variable, only system properties. Those that it
-    gets through variables of the JVM are seen here, those on its command line are not."""
-    properties: dict[str, tuple[str, str]] = {}  # name: (value, variable)
-    for variable in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"):  # the last one wins
-        for option in _words(environ.get(variable, "")):
-            name, equals, value = option.removeprefix("-D").partition("=")
-            if option.startswith("-D") and equals:
-                properties[name] = (value, variable)
-    for prefix, kind, default in (
-        (f"{scheme}.proxy", "http", {"http": "80", "https": "443"}[scheme]),
-        ("proxy", "http", "80"),
-        ("socksProxy", "socks5", "1080"),
-    ):
-        name, variable = properties.get(f"{prefix}Host", ("", ""))
-        if not name:
-            continue
-        port = properties.get(f"{prefix}Port", (default, ""))[0]
-        listed = "socksNonProxyHosts" if kind == "socks5" else "http.nonProxyHosts"
-        patterns, where = properties.get(listed, (_JAVA_NEVER, ""))
-        literal = f"[{host}]" if ":" in host else host
-        candidates = [*patterns.split("|"), *(_JAVA_NEVER.split("|") if patterns else [])]
-        entry = next((p for p in candidates if _java_covers(p.lower(), literal)), None)
-        source = f"-D{prefix}Host in ${variable}"
-        if entry is None:
-            return Choice("Java", f"{kind}://{name}:{port}", source)
-        bypass = f"-D{listed} in ${where}" if where else f"the default of -D{listed}"
-        return Choice("Java", None, source, bypass, entry)
-    return Choice("Java", None, "it reads no such variable, and $JAVA_TOOL_OPTIONS sets no proxy")
-
-
-def _java_covers(pattern: str, host: str) -> bool:
-    """A star stands for anything, at the start and at the end only."""
-    head, tail = pattern.startswith("*"), pattern.endswith("*")
-    text = pattern[head : len(pattern) - tail] if pattern != "*" else ""
-    if head and tail:
-        return text in host
-    if head or tail:
-        return host.endswith(text) if head else host.startswith(text)
-    return bool(pattern) and host == pattern
-
-
-def _words(options: str) -> list[str]:
-    try:
-        return shlex.split(options)
-    except ValueError:  # a quote without its end
-        return options.split()
-
-
-def git_config(url: str, environ: Mapping[str, str]) -> str | None:
-    """What git's own configuration says for this URL (http.proxy): "" is "no proxy at all".
-
-    None if it says nothing, if there is no git, or if git is too slow.
-    """
-    surroundings = tuple(
-        (name, value) for name, value in sorted(environ.items()) if _GIT_READS.fullmatch(name)
-    )
-    if not _git(surroundings, "--get-regexp", r"^http\..*proxy$"):  # once for a whole process
-        return None
-    answer = _git(surroundings, "--get-urlmatch", "http.proxy", url)
-    return None if answer is None else answer.rstrip("\n")
-
-
-_GIT_READS = re.compile(r"PATH|HOME|USERPROFILE|XDG_CONFIG_HOME|GIT_CONFIG_\w+")
-_GIT_PATIENCE = 1.0  # seconds
-
-
-@cache
-def _git(surroundings: tuple[tuple[str, str], ...], *question: str) -> str | None:
-    import shutil
-    import subprocess
-
-    environ = dict(surroundings)
-    program = shutil.which("git", path=environ["PATH"]) if environ.get("PATH") else None
-    if program is None:
-        return None
-    try:
-        done = subprocess.run(  # noqa: S603 - no shell, and the URL is made of checked parts
-            [program, "config", *question],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_GIT_PATIENCE,
-            check=False,
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None

@@ -101,7 +101,7 @@ class Way:
         reply = self.ask(self.reach(timeout), host, port, max(0.001, end - time.monotonic()))
         if reply.tunnel is not None:
             return reply.tunnel
-        self._refused = reply.status == 407
+        self._refused = reply.status in (401, 407)
         if reply.failure == "timeout":
             raise TimeoutError(f"the proxy {self.proxy.url} does not answer CONNECT")
         raise ConnectionError(f"the proxy {self.proxy.url} answers {reply.line or reply.detail!r}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -100,21 +102,26 @@ def test_the_option_beats_the_environment_and_its_no_proxy(
     assert server.asked == [f"CONNECT {HOST}:443"]
 
 
+def ways(report: Report) -> dict[str, tuple[str, str]]:
+    """What the evidence says that the clients do: way and reason."""
+    told: list[Any] = [
+        finding.evidence.get("clients") for finding in result(report, "proxy").findings
+    ]
+    (clients,) = filter(None, told)
+    return {one["client"]: (one["way"], one["because"]) for one in clients}
+
+
 def test_who_goes_another_way_is_told() -> None:
     report, _ = run_check(
         "proxy", [TARGET], url=TARGET.text, environ={"https_proxy": "http://p:1", "no_proxy": "x,*"}
     )
     (found,) = (f for f in result(report, "proxy").findings if f.code == "proxy-clients-differ")
-    assert found.evidence["clients"] == {
-        "directly ('*' in $no_proxy)": ["Python httpx"],
-        "directly (it reads no such variable, and $JAVA_TOOL_OPTIONS sets no proxy)": ["Java"],
-    }
+    assert found.message.endswith("directly: Python httpx, Go, Node axios, Node, Java")
+    assert ways(report)["Python httpx"] == ("direct", "'*' in $no_proxy")
+    assert ways(report)["Python requests, pip"] == ("http://p:1", "$https_proxy")
 
 
-def test_git_s_own_configuration_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-    import shutil
-
+def test_git_s_own_configuration_is_told(tmp_path: Path) -> None:
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
     config = tmp_path / ".gitconfig"
@@ -123,7 +130,8 @@ def test_git_s_own_configuration_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     report, facts = run_check("proxy", [TARGET], url=TARGET.text, environ=environ)
     assert facts == [Route(None, "no proxy variable applies")]
     (found,) = (f for f in result(report, "proxy").findings if f.code == "proxy-clients-differ")
-    assert found.evidence["clients"] == {"http://gitproxy:3128 (git config http.proxy)": ["git"]}
+    assert found.message.endswith("http://gitproxy:3128: git")
+    assert ways(report)["git"] == ("http://gitproxy:3128", "git config http.proxy")
     assert "hidden" not in json.dumps(report.to_json())
 
 
@@ -236,6 +244,8 @@ ANSWERS = [
     (http("302 Found", "", "Location: https://intranet.example.com/"), "not-a-proxy"),
     (page("200 OK", "Welcome to nginx!", "", NGINX), "not-a-proxy"),
     (b"SSH-2.0-OpenSSH_9.2\r\n", "not-a-proxy"),
+    (http("401 Unauthorized", "", "Server: tinyproxy/1.11.1"), "auth-required"),
+    (page("500 Unable to connect", "x", "", "Server: tinyproxy/1.11.1"), "upstream-dns-failure"),
 ]
 UNCLEAR = [
     http("503 Service Unavailable"),
@@ -311,6 +321,35 @@ def test_a_login_is_sent_once_and_shown_nowhere(proxies: Callable[[Talk], ProxyS
     text = json.dumps(report.to_json())
     for spelling in ("s3cret/wrong", "s3cret%2Fwrong", "dXNlcjpzM2NyZXQvd3Jvbmc"):
         assert spelling not in text
+
+
+def test_tinyproxy_refuses_a_login_in_words_of_its_own(
+    proxies: Callable[[Talk], ProxyServer],
+) -> None:
+    server = proxies(answering(http("401 Unauthorized", "", "Server: tinyproxy/1.11.1")))
+    report, _ = look(TARGET, f"http://user:wrong@{server.address}")
+    assert problem(report).code == "proxy-auth-rejected"
+
+
+def test_a_web_server_without_a_name(proxies: Callable[[Talk], ProxyServer]) -> None:
+    """It says 404 to whatever it is asked; a proxy would not say it to a request for itself."""
+    server = proxies(answering(http("404 Not Found"), otherwise=http("404 Not Found")))
+    report, _ = look(TARGET, f"http://{server.address}", timeout=1.0)
+    assert problem(report).code == "proxy-not-a-proxy"
+    server = proxies(answering(http("404 Not Found")))
+    report, _ = look(TARGET, f"http://{server.address}", timeout=1.0)
+    assert problem(report).code == "proxy-unclear"
+
+
+def test_tinyproxy_is_refused_as_we_are(proxies: Callable[[Talk], ProxyServer]) -> None:
+    server = proxies(answering(page("500 Unable to connect", "x", "", "Server: tinyproxy/1.11.1")))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        target = at("https", "127.0.0.1", closed.getsockname()[1])
+        report, _ = look(target, f"http://{server.address}")
+    found = problem(report)
+    assert found.code == "proxy-upstream-refused"
+    assert "from here the connection is refused as well" in found.evidence["why"]  # type: ignore[operator]
 
 
 def test_a_login_that_the_proxy_cannot_take(proxies: Callable[[Talk], ProxyServer]) -> None:
@@ -497,7 +536,7 @@ def run_all(site: Simulator, proxy: str, diagnose: Callable[..., Report], **opti
     it, and its name is not looked up."""
     scenario = site.scenario
     options = {"ca_file": scenario.ca_file, **options}
-    environ = {"http_proxy": proxy, "https_proxy": proxy}
+    environ = {"http_proxy": proxy, "https_proxy": proxy, **options.pop("environ", {})}
     return diagnose(
         scenario.url, token=scenario.token, repo=scenario.repo, environ=environ, **options
     )
@@ -651,6 +690,139 @@ def test_no_proxy_is_right(
     report = run_demo(options={"environ": environ})
     assert codes(report, "proxy-bypass") == ["proxy-bypass-ok"]
     assert report.problems == ()
+
+
+# what if
+
+
+def what_if(found: Problem) -> list[dict[str, Any]]:
+    """The trials in the evidence."""
+    trials: Any = found.evidence["what_if"]
+    return list(trials)
+
+
+def test_a_dead_proxy_and_what_would_work(
+    proxies: Callable[[Talk], ProxyServer], diagnose: Callable[..., Report]
+) -> None:
+    """The other proxy of the environment is tried with its login, Bitbucket without the secret."""
+    with Simulator() as site:
+        place = site.scenario.connect_to[0].split(":", 2)[2]
+        server = proxies(passing({place: site.port}, "me:S3cretive"))
+        report = run_all(
+            site,
+            "http://127.0.0.1:9",
+            diagnose,
+            connect_to=site.scenario.connect_to,
+            environ={"all_proxy": f"http://me:S3cretive@{server.address}"},
+        )
+        found = problem(report)
+        assert found.code == "proxy-refused"
+        assert what_if(found) == [
+            {"with": "--proxy none", "next_layer": "tls", "passes": True},
+            {"with": f"--proxy http://{server.address}", "next_layer": "tls", "passes": True},
+        ]
+        assert "With --proxy none the next layer passes" in found.remedy
+        assert f"with --proxy http://{server.address} the next layer passes" in found.remedy
+        assert site.requests == []
+        assert "S3cretive" not in json.dumps(report.to_json())
+
+
+def test_what_if_is_silent_where_nothing_helps() -> None:
+    report, _ = look(TARGET, "http://127.0.0.1:9", environ={"all_proxy": "http://127.0.0.1:10"})
+    found = problem(report)
+    assert what_if(found) == [
+        {"with": "--proxy none", "next_layer": "tls", "passes": False},
+        {"with": "--proxy http://127.0.0.1:10", "next_layer": "tls", "passes": False},
+    ]
+    assert "next layer" not in found.remedy
+
+
+def test_a_run_that_is_nearly_over_still_ends_with_its_verdict() -> None:
+    with black_hole() as port:
+        report, _ = look(TARGET, f"http://127.0.0.1:{port}", timeout=0.9, deadline=1.2)
+    found = problem(report)
+    assert found.code == "proxy-filtered"
+    assert what_if(found) == []
+
+
+def test_a_refusal_by_policy_is_no_fault_of_no_proxy(
+    proxies: Callable[[Talk], ProxyServer], diagnose: Callable[..., Report]
+) -> None:
+    with Simulator() as site:
+        server = proxies(answering(squid("403 Forbidden", "ERR_ACCESS_DENIED 0")))
+        rules = site.scenario.connect_to
+        report = run_all(site, f"http://{server.address}", diagnose, connect_to=rules)
+        found = problem(report)
+        assert found.code == "proxy-denied"
+        assert "if that is allowed" in found.remedy
+
+
+@pytest.mark.parametrize("scheme", ["https", "socks5h"])
+def test_the_scheme_that_would_work_is_tried_without_the_login(
+    scheme: str, proxies: Callable[[Talk], ProxyServer], diagnose: Callable[..., Report]
+) -> None:
+    with Simulator() as site:
+        server = proxies(passing({f"{SITE}:443": site.port}))
+        url = f"{scheme}://me:secretive@{server.address}"
+        found = problem(run_all(site, url, diagnose, timeout=1.5))
+        assert found.code.endswith("-mismatch")
+        assert f"With --proxy http://{server.address} the next layer passes" in found.remedy
+        assert set(server.logins) == {None}
+
+
+def test_an_explicit_proxy_that_fails_and_the_environment_s(
+    proxies: Callable[[Talk], ProxyServer],
+) -> None:
+    with Simulator() as site:
+        server = proxies(passing({f"{HOST}:443": site.port}))
+        report, _ = look(TARGET, f"http://{server.address}", proxy="http://127.0.0.1:9")
+        passing_way = {"with": f"--proxy http://{server.address}", "next_layer": "tls"}
+        assert {**passing_way, "passes": True} in what_if(problem(report))
+
+
+def test_the_direct_way_fails_and_a_proxy_is_known_to_git_alone(
+    proxies: Callable[[Talk], ProxyServer], tmp_path: Path, diagnose: Callable[..., Report]
+) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    with Simulator(tls=False) as site:
+        server = proxies(passing({f"{HOST}:80": site.port}))
+        proxy = f"http://{server.address}"
+        (tmp_path / ".gitconfig").write_text(f"[http]\n\tproxy = {proxy}\n")
+        environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "GIT_CONFIG_NOSYSTEM": "1"}
+        report = diagnose(f"http://{HOST}", environ=environ)
+        assert (report.root_cause or "").startswith("dns-")
+        found = report.problems[-1]
+        assert (found.code, found.status) == ("proxy-would-help", "warn")
+        assert f"with --proxy {proxy} (git config http.proxy) the next layer passes" in (
+            found.message
+        )
+        assert f"HTTP_PROXY={proxy}" in found.remedy
+        assert what_if(found) == [
+            {"with": f"--proxy {proxy}", "next_layer": "http", "passes": True}
+        ]
+        assert [request.authorization for request in site.requests] == ["none"]
+
+
+def test_the_direct_way_works_and_nothing_else_is_tried(
+    proxies: Callable[[Talk], ProxyServer], run_demo: Callable[..., Report]
+) -> None:
+    server = proxies(passing({}))
+    environ = {"http_proxy": f"http://{server.address}"}
+    report = run_demo(options={"environ": environ})
+    assert report.problems == ()
+    assert server.connections == 0
+    assert codes(report, "proxy-bypass") == ["proxy-bypass-not-needed"]
+
+
+def test_without_a_proxy_that_is_asked_for_those_of_the_environment_are_tried(
+    proxies: Callable[[Talk], ProxyServer], diagnose: Callable[..., Report]
+) -> None:
+    with Simulator(tls=False) as site:
+        server = proxies(passing({f"{HOST}:80": site.port}))
+        environ = {"http_proxy": f"http://{server.address}"}
+        report = diagnose(f"http://{HOST}", environ=environ, proxy="none")
+        assert report.problems[-1].code == "proxy-would-help"
 
 
 # the real squid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
@@ -14,18 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diag.net import proxyenv
-from diag.net.proxyenv import (
-    CURL,
-    CURL_8_9,
-    CURL_8_18,
-    HOPEFUL,
+from diag.net import proxyclients, proxyenv
+from diag.net.proxyclients import (
+    AXIOS,
+    AXIOS_1_21,
+    GO,
     HTTPX,
-    OWN,
+    NODE_FETCH,
+    NODE_FETCH_7_22,
+    NODE_HTTP,
     REQUESTS,
     URLLIB,
-    Dialect,
 )
+from diag.net.proxyenv import CURL, CURL_8_9, CURL_8_18, HOPEFUL, OWN, Choice, Dialect
 from diag.secret import Secret
 
 PROXY = "http://127.0.0.1:9"
@@ -239,13 +241,123 @@ def test_java_decides_as_we_say(
         check=True,
     )
     theirs = [as_url(line) for line in done.stdout.splitlines()]
-    assert [proxyenv.java(*parts(url)[:2], environ).proxy for url in urls] == theirs
+    assert [proxyclients.java(*parts(url)[:2], environ).proxy for url in urls] == theirs
 
 
 def as_url(line: str) -> str | None:
     """`HTTP @ p/<unresolved>:3128` of Java as a proxy URL; None for DIRECT."""
     seen = re.fullmatch(r"(HTTP|SOCKS) @ ([^/]+)/?\S*:(\d+)", line)
     return seen and f"{'http' if seen[1] == 'HTTP' else 'socks5'}://{seen[2]}:{seen[3]}"
+
+
+GO_PROGRAM = """
+package main
+import ("fmt"; "net/http"; "os")
+func main() {
+    request, _ := http.NewRequest("GET", os.Args[1], nil)
+    fmt.Println(http.ProxyFromEnvironment(request))
+}
+"""
+
+
+def test_go_decides_as_the_data_says(tmp_path: Path) -> None:
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("Go is not installed")
+    (tmp_path / "ask.go").write_text(GO_PROGRAM)
+    subprocess.run([go, "build", "-o", "ask", "ask.go"], cwd=tmp_path, check=True)
+
+    def oracle(url: str, environ: Mapping[str, str]) -> bool | None:
+        done = subprocess.run(
+            [tmp_path / "ask", url], env=environ, capture_output=True, text=True, check=True
+        )
+        return not done.stdout.startswith("<nil>")
+
+    assert disagreements(GO, oracle) == []
+    for url in ("https://localhost/", "https://127.1.2.3/", "http://[::1]/"):
+        environ = {"http_proxy": PROXY, "https_proxy": PROXY}
+        assert decided(GO, url, environ) is oracle(url, environ) is False
+
+
+# Says for each of the cases whether the connection went to the proxy; nothing is ever connected.
+NODE_PROGRAM = """
+const http = require("http"), https = require("https"), net = require("net");
+const cases = JSON.parse(require("fs").readFileSync(0));
+let to;
+net.Socket.prototype.connect = function (...args) {
+    const options = Array.isArray(args[0]) ? args[0][0] : args[0];
+    to = Number(options.port);
+    throw new Error("no connection");
+};
+(async () => {
+    const found = [];
+    for (const [url, environ] of cases) {
+        to = null;
+        for (const name of ["no_proxy", "NO_PROXY"]) delete process.env[name];
+        Object.assign(process.env, environ);
+        if (process.argv.at(-1) === "fetch") {
+            await fetch(url).catch(() => {});
+        } else {
+            const library = url.startsWith("https") ? https : http;
+            const agent = new library.Agent({ proxyEnv: environ });
+            await new Promise((done) => {
+                try { library.get(url, { agent }).on("error", done).on("close", done); }
+                catch { done(); }
+            });
+        }
+        found.push(to);
+    }
+    console.log(JSON.stringify(found));
+    process.exit(0);
+})();
+"""
+
+
+def node() -> tuple[str, tuple[int, int]]:
+    """The program, and the version of its undici; skips where Node is too old for proxies."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("Node is not installed")
+    asked = "console.log(process.versions.node, process.versions.undici ?? '0.0')"
+    line = subprocess.run([program, "-e", asked], capture_output=True, text=True, check=True).stdout
+    own, undici = (tuple(map(int, text.split(".")[:2])) for text in line.split())
+    if not ((22, 21) <= own < (23, 0) or own >= (24, 5)):
+        pytest.skip("this Node does not know NODE_USE_ENV_PROXY")
+    return program, (undici[0], undici[1])
+
+
+def ask_node(program: str, kind: str) -> Oracle:
+    """What Node does in each of the cases. The proxies are read once, when it starts; NO_PROXY is
+    read for every request."""
+    answers: dict[str, bool] = {}
+    groups: dict[str, list[tuple[str, Mapping[str, str]]]] = {}
+    for url, environ in CASES:
+        proxies = {name: value for name, value in environ.items() if name.lower() != "no_proxy"}
+        groups.setdefault(json.dumps(proxies), []).append((url, environ))
+    for group, cases in groups.items():
+        done = subprocess.run(
+            [program, "-e", NODE_PROGRAM, kind],
+            env={**json.loads(group), "NODE_USE_ENV_PROXY": "1"},
+            input=json.dumps(cases),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for case, port in zip(cases, json.loads(done.stdout), strict=True):
+            assert port is not None, case
+            answers[json.dumps(case)] = port == 9
+    return lambda url, environ: answers[json.dumps([url, environ])]
+
+
+def test_node_s_fetch_decides_as_the_data_says() -> None:
+    program, undici = node()
+    dialect = NODE_FETCH if undici < (7, 22) else NODE_FETCH_7_22
+    assert disagreements(dialect, ask_node(program, "fetch")) == []
+
+
+def test_node_s_http_decides_as_the_data_says() -> None:
+    program, _ = node()
+    assert disagreements(NODE_HTTP, ask_node(program, "http")) == []
 
 
 # bbdiag itself
@@ -316,19 +428,160 @@ def test_variables_contradict_only_where_it_matters(environ: dict[str, str], dif
 
 def test_a_missing_port_means_something_else_to_everybody() -> None:
     environ = {"https_proxy": "http://proxy", "JAVA_TOOL_OPTIONS": "-Dhttps.proxyHost=proxy"}
-    own = OWN.decide("https", NAME, None, environ)
-    assert proxyenv.others(own, "https", NAME, None, environ) == {
-        "http://proxy:443 ($https_proxy)": ["Python urllib"],
-        "http://proxy:80 ($https_proxy)": ["Python requests, pip", "Python httpx"],
-        "http://proxy:443 (-Dhttps.proxyHost in $JAVA_TOOL_OPTIONS)": ["Java"],
+    assert ways("https", NAME, environ) == {
+        "http://proxy:1080": ["curl, git"],
+        "http://proxy:443": ["Python urllib", "Java"],
+        "http://proxy:80": ["Python requests, pip", "Python httpx", "Go", "Node axios"],
+        "directly": ["Node"],
     }
 
 
-def test_versions_of_curl_that_agree_are_one_client() -> None:
-    environ = {"HTTP_PROXY": "http://a:1"}
-    own = OWN.decide("http", NAME, None, environ)
-    found = proxyenv.others(own, "http", NAME, None, environ)
-    assert found["directly (no proxy variable applies)"] == ["curl, git"]
+def ways(scheme: str, host: str, environ: Mapping[str, str]) -> dict[str, list[str]]:
+    """The clients by their way."""
+    nobody = Choice("nobody", error="asked for all")
+    return proxyclients.differing(nobody, proxyclients.choices(scheme, host, None, environ))
+
+
+def test_versions_of_a_client_that_agree_are_one_client() -> None:
+    found = ways("http", NAME, {"HTTP_PROXY": "http://a:1"})
+    assert found["directly"] == ["curl, git", "Node", "Java"]
+    found = ways("https", IP6, {"https_proxy": "http://a:1", "no_proxy": "fd00::/8"})
+    assert found["directly"][:2] == ["curl, git (libcurl from 8.18)", "Go"]
+    assert "curl, git" in found["http://a:1"]
+
+
+# What axios 1.13 and 1.21 do, read off them: whether the entry leads past the proxy.
+AXIOS_SAYS = [
+    (f"https://{NAME}/", "bb.example.com", True, True),
+    (f"https://{NAME}/", "example.com", False, False),
+    (f"https://{NAME}/", ".example.com", True, True),
+    (f"https://{NAME}/", ".bb.example.com", False, False),
+    (f"https://{NAME}/", "*.example.com", True, True),
+    (f"https://{NAME}/", "x,*", True, True),
+    (f"https://{NAME}/", "x bb.example.com", True, True),
+    (f"https://{NAME}/", "bb.example.com.", False, True),
+    (f"https://{NAME}/", "bb.example.com:443", True, True),
+    (f"https://{NAME}:8443/", "bb.example.com:443", False, False),
+    (f"https://{SUB}/", "bb.example.com", False, False),
+    (f"https://{SUB}/", ".example.com", True, True),
+    (f"https://{IP4}/", "10.1.2.3", True, True),
+    (f"https://{IP4}/", "10.0.0.0/8", False, True),
+    (f"https://[{IP6}]/", "fd00::7", False, True),
+    (f"https://[{IP6}]/", "[fd00::7]", True, True),
+]
+
+
+@pytest.mark.parametrize(("url", "entry", "old", "new"), AXIOS_SAYS)
+def test_axios_decides_as_the_data_says(url: str, entry: str, old: bool, new: bool) -> None:
+    environ = {"https_proxy": PROXY, "no_proxy": entry}
+    assert (decided(AXIOS, url, environ), decided(AXIOS_1_21, url, environ)) == (not old, not new)
+
+
+def test_axios_completes_a_proxy_without_a_scheme() -> None:
+    found = proxyclients.choices("https", NAME, None, {"https_proxy": "p:1"})
+    assert {choice.way for choice in found if choice.client == "Node axios"} == {"https://p:1"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "way"),
+    [
+        ({}, {"directly": ["Node"]}),
+        ({"NODE_OPTIONS": "--use-env-proxy"}, {"http://p:1": ["Node fetch", "Node http"]}),
+        ({"NODE_USE_ENV_PROXY": "1"}, {"http://p:1": ["Node fetch", "Node http"]}),
+        ({"NODE_USE_ENV_PROXY": "true"}, {"directly": ["Node"]}),
+        (
+            {"NODE_USE_ENV_PROXY": "1", "NODE_OPTIONS": "--no-use-env-proxy"},
+            {"directly": ["Node"]},
+        ),
+        (
+            {"NODE_USE_ENV_PROXY": "1", "NO_PROXY": "example.com"},
+            {
+                "http://p:1": ["Node fetch", "Node http"],
+                "directly": ["Node fetch (undici from 7.22)"],
+            },
+        ),
+        ({"NODE_USE_ENV_PROXY": "1", "https_proxy": "p:1"}, {"nowhere": ["Node"]}),
+        ({"NODE_USE_ENV_PROXY": "1", "http_proxy": "p:1"}, {"nowhere": ["Node"]}),
+    ],
+)
+def test_node_reads_the_variables_when_it_is_told_to(
+    environ: dict[str, str], way: dict[str, list[str]]
+) -> None:
+    environ = {"https_proxy": "http://p:1", **environ}
+    found: dict[str, list[str]] = {}
+    for choice in proxyclients.node("https", NAME, None, environ):
+        found.setdefault(choice.way, []).append(choice.client)
+    assert found == way
+
+
+@pytest.mark.parametrize(
+    ("entry", "host", "by", "not_by"),
+    [
+        ("bb.example.com", NAME, None, None),
+        ("other.example.com", NAME, None, None),
+        ("*.example.com", NAME, ["Go", "Node axios"], ["curl, git", "Python urllib"]),
+        ("bb.*", NAME, [], ["curl, git", "Go"]),
+        ("bb.example.com:443", NAME, ["Go", "Node axios"], ["curl, git", "Python httpx"]),
+        ("https://bb.example.com", NAME, ["Python httpx"], ["curl, git", "Go"]),
+        ("x;bb.example.com", NAME, [], ["curl, git"]),
+        ("x|*.example.com", NAME, [], ["curl, git"]),
+        ("10.0.0.0/8", IP4, ["curl, git", "Go"], ["Python urllib", "Python httpx"]),
+        ("10.1.2.*", IP4, [], ["curl, git", "Go"]),
+        ("[fd00::7]", IP6, ["Python urllib"], ["curl, git"]),
+        ("<local>", "bb", [], ["curl, git"]),
+        ("<local>", NAME, None, None),
+        ("*", NAME, None, None),
+    ],
+)
+def test_entries_that_are_not_understood_by_all(
+    entry: str, host: str, by: list[str] | None, not_by: list[str] | None
+) -> None:
+    environ = {"https_proxy": "http://p:1", "no_proxy": entry}
+    found = proxyclients.doubts("https", host, None, environ)
+    if by is None or not_by is None:
+        assert found == []
+        return
+    (doubt,) = found
+    assert (doubt.entry, doubt.variable) == (entry, "$no_proxy")
+    assert set(by) <= set(doubt.by)
+    assert bool(by) == bool(doubt.by)
+    assert set(not_by) <= set(doubt.not_by)
+    assert not set(doubt.by) & set(doubt.not_by)
+
+
+def test_a_list_without_commas_and_a_star_among_others() -> None:
+    environ = {"https_proxy": "http://p:1", "NO_PROXY": f"x {NAME}"}
+    (doubt,) = proxyclients.doubts("https", NAME, None, environ)
+    assert "Python requests, pip" in doubt.not_by
+    assert {"curl, git", "Node axios"} <= set(doubt.by)
+    assert "curl, git (libcurl from 8.9)" in doubt.not_by  # the blank ends the list there
+    environ["NO_PROXY"] = "x,*"
+    (doubt,) = proxyclients.doubts("https", NAME, None, environ)
+    assert {"Go", "Python httpx"} <= set(doubt.by)
+    assert "curl, git" in doubt.not_by
+
+
+def test_without_a_proxy_no_entry_is_worth_a_word() -> None:
+    assert proxyclients.doubts("https", NAME, None, {"no_proxy": "*.example.com"}) == []
+
+
+def test_every_proxy_that_this_machine_knows() -> None:
+    environ = {
+        "https_proxy": "http://me:own@a:1",
+        "HTTPS_PROXY": "http://b:1",
+        "http_proxy": "a:1",
+        "ALL_PROXY": "socks5h://c",
+        "JAVA_TOOL_OPTIONS": "-Dhttps.proxyHost=d -Dhttps.proxyPort=1",
+        "no_proxy": "*",
+    }
+    found = proxyclients.known("https", NAME, None, environ)
+    assert {url: source for url, (_, source) in found.items()} == {
+        "http://a:1": "$https_proxy",
+        "http://b:1": "$HTTPS_PROXY",
+        "http://d:1": "-Dhttps.proxyHost in $JAVA_TOOL_OPTIONS",
+        "socks5h://c:1080": "$ALL_PROXY",
+    }
+    assert found["http://a:1"][0].user == "me"
 
 
 @pytest.mark.parametrize(
@@ -360,7 +613,8 @@ def test_a_proxy_url_is_read_as_curl_does(
 )
 def test_no_list_makes_a_dialect_stumble(text: str, host: str) -> None:
     environ = {"https_proxy": PROXY, "no_proxy": text}
-    for dialect in (*proxyenv.DIALECTS, OWN, HOPEFUL):
+    everybody = [dialect for family in proxyclients.FAMILIES for dialect in family]
+    for dialect in (*everybody, NODE_FETCH, NODE_FETCH_7_22, NODE_HTTP, OWN, HOPEFUL):
         choice = dialect.decide("https", host, 8443, environ)
         assert choice.error or (choice.proxy is None) == (choice.entry is not None)
 
