@@ -18,11 +18,13 @@ from diag.api import (
     Repositories,
     Target,
     Troubles,
+    Webhooks,
     bitbucket,
     fail,
     ok,
     said,
     skip,
+    stranger,
     trouble,
     unknown,
     verdicts,
@@ -37,8 +39,8 @@ class Permission(Troubles, Check):
     """See whether the secret allows what the product does, without doing any of it.
 
     For webhooks it takes a repository administrator. Bitbucket lists the repositories that a secret
-    may administer, and shows the webhooks of the wanted one only to its administrators (what it
-    shows is thrown away: it may hold secrets). What the user may and the secret may not is the
+    may administer, and shows the webhooks of the wanted one only to its administrators (what they
+    hold of secrets is thrown away at once). What the user may and the secret may not is the
     token's own limit: another token helps then, another right does not. With --stage steady the
     webhooks exist, and a secret that may do more than is needed is told.
     """
@@ -49,6 +51,7 @@ class Permission(Troubles, Check):
     kinds = frozenset({"datacenter", "unknown"})
     requires = (Target, Instance, Identity, Repositories, Clone)
     after = (CloneTried,)
+    provides = (Webhooks,)
 
     OK = ok("permission-ok", "{who} may {doing} {where}, as {profile} needs it")
     ANONYMOUS = skip("permission-anonymous", "nobody signed in: give a token to go on")
@@ -104,10 +107,11 @@ class Permission(Troubles, Check):
                 yield from self._too_much(ctx, asker, "read", ("admin", "write"))
         yield from asker.findings
 
-    def _administer(self, ctx: Context, asker: Asker) -> Iterator[Finding]:
+    def _administer(self, ctx: Context, asker: Asker) -> Iterator[Finding | Fact]:
         rights, target, wanted = bitbucket.rights, ctx.target, ctx[Repositories].wanted
         told = rights.listed(asker.get, "REPO_ADMIN", target.project, wanted)
         user = None if told.value else self._user(ctx, asker, "REPO_ADMIN")
+        hooks: bitbucket.rights.Told | None = None
         if target.project is not None:
             # The last word, and with a 401 the last request.
             slug = wanted.slug if wanted else None
@@ -116,7 +120,11 @@ class Permission(Troubles, Check):
             # A project's webhooks are not needed where its repositories can be administered.
             if hooks.value or (hooks.value is False and not (told.value and wanted is None)):
                 told = hooks
-        yield self._conclude(ctx, "admin", told, user)
+            shown = bitbucket.webhooks.read(hooks.answer) if hooks.value and wanted else None
+            if shown is not None:
+                yield Webhooks(*shown)
+        kept = stranger(ctx, hooks.answer) if hooks is not None and told.value else None
+        yield kept or self._conclude(ctx, "admin", told, user)
         name = ctx[Identity].name
         if told.value and name is not None:
             chief = rights.user_listed(asker.get, name, "ADMIN", None)
@@ -127,7 +135,7 @@ class Permission(Troubles, Check):
                     **self._words(ctx, "admin"),
                 )
 
-    def _write(self, ctx: Context, asker: Asker) -> Iterator[Finding]:
+    def _write(self, ctx: Context, asker: Asker) -> Iterator[Finding | Fact]:
         wanted = ctx[Repositories].wanted
         told = bitbucket.rights.listed(asker.get, "REPO_WRITE", ctx.target.project, wanted)
         user = None if told.value else self._user(ctx, asker, "REPO_WRITE")
@@ -158,7 +166,7 @@ class Permission(Troubles, Check):
 
     def _too_much(
         self, ctx: Context, asker: Asker, need: str, levels: Sequence[str]
-    ) -> Iterator[Finding]:
+    ) -> Iterator[Finding | Fact]:
         """Whether the secret gives one of these rights too."""
         words = self._words(ctx, need)
         for level in levels:
@@ -166,6 +174,8 @@ class Permission(Troubles, Check):
                 asker.get, f"REPO_{level.upper()}", ctx.target.project, ctx[Repositories].wanted
             )
             if told.value:
+                if level == "admin":
+                    yield Webhooks(None)
                 too_much = f"{DOING[level]} {words['where']}"
                 yield self.TOO_BROAD(too_much=too_much, request=told.answer.url, **words)
                 return

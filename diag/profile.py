@@ -5,6 +5,7 @@ A profile is a TOML file; docs/profiles.md describes the format.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -54,6 +55,19 @@ class CloudScopes:
 
 
 @dataclass(frozen=True, slots=True)
+class Hooks:
+    """How the product's webhooks in Bitbucket Data Center look: patterns, in which "*" stands for
+    anything. No `url`: that is not known."""
+
+    url: tuple[str, ...] = ()
+    wrong_url: tuple[str, ...] = ()  # the product's addresses, too, but of no use (any more)
+    events: tuple[str, ...] = ()  # each lets something start
+    self_hosted: bool = False  # users can run the product themselves, at addresses of their own
+    source: str = ""
+    checked: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What one product needs of Bitbucket."""
 
@@ -66,6 +80,7 @@ class Profile:
     from_internet: bool = False  # the product connects from outside: the instance must be public
     egress: tuple[Egress, ...] = ()
     webhooks: bool = True
+    hooks: Hooks = Hooks()
     egress_source: str = ""  # where the vendor publishes its addresses
     checked: date | None = None  # when the sources were last read
     cloud: CloudScopes = CloudScopes()
@@ -115,6 +130,11 @@ def _profile(top: _Table) -> Profile:
         top.take(name, _section(top.path, name), default=_Table(top.path, name, {}))
         for name in ("datacenter", "cloud", "network")
     )
+    hooks = datacenter.take(
+        "webhook",
+        _section(top.path, "datacenter.webhook"),
+        default=_Table(top.path, "datacenter.webhook", {}),
+    )
     profile = Profile(
         name=top.take("name", _text, required=True),
         title=top.take("title", _text, required=True),
@@ -124,6 +144,14 @@ def _profile(top: _Table) -> Profile:
         setup=datacenter.take("setup", _right, default="admin"),
         steady=datacenter.take("steady", _right, default="read"),
         webhooks=datacenter.take("webhooks", _flag, default=True),
+        hooks=Hooks(
+            url=hooks.take("url", _texts, default=()),
+            wrong_url=hooks.take("wrong_url", _texts, default=()),
+            events=hooks.take("events", _events, default=()),
+            self_hosted=hooks.take("self_hosted", _flag, default=False),
+            source=hooks.take("source", _text, default=""),
+            checked=hooks.take("checked", _date, default=None),
+        ),
         from_internet=network.take("from_internet", _flag, default=False),
         egress=network.take("egress", _egress, default=()),
         egress_source=network.take("source", _text, default=""),
@@ -135,7 +163,7 @@ def _profile(top: _Table) -> Profile:
             access_token=cloud.take("access_token", _needs, default=()),
         ),
     )
-    for table in (top, datacenter, cloud, network):
+    for table in (top, datacenter, hooks, cloud, network):
         table.done()
     return profile
 
@@ -217,6 +245,14 @@ def _needs(value: Any) -> tuple[str, ...]:
         if text not in NEEDS:
             near = _near(text, [*NEEDS])
             raise ValueError(f"holds {text!r}, no need;{near} there are: {', '.join(NEEDS)}")
+    return texts
+
+
+def _events(value: Any) -> tuple[str, ...]:
+    texts = _texts(value)
+    for text in texts:
+        if not re.fullmatch(r"[a-z_]+:[a-z_:]+", text):
+            raise ValueError(f"holds {text!r}, no event such as repo:refs_changed")
     return texts
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from diag import cli, profile
-from diag.profile import CloudScopes, Egress, Profile, ProfileError
+from diag.profile import CloudScopes, Egress, Hooks, Profile, ProfileError
 from diag.scopes import NEEDS
 
 LEAST = 'format = 1\nname = "x"\ntitle = "X"\n'
@@ -87,6 +87,8 @@ def test_every_built_in_profile_names_its_sources(name: str) -> None:
     assert loaded.name == name
     assert loaded.source.startswith("https://")
     assert loaded.checked is not None
+    assert loaded.hooks.source.startswith("https://") or not loaded.hooks.url
+    assert (loaded.hooks.checked is None) == (not loaded.hooks.url)
     assert loaded.egress_source.startswith("https://") or not loaded.egress
     for entry in loaded.egress:
         network = ip_network(entry.cidr)  # strict: no host bits
@@ -109,7 +111,9 @@ def test_every_key_of_the_documentation_is_known(tmp_path: Path) -> None:
     text = (
         f'{LEAST}source = "s"\nchecked = 2026-07-01\n'
         '[datacenter]\nminimum_version = "9.4.2"\nsetup = "write"\nsteady = "read"\n'
-        'webhooks = false\n[network]\nfrom_internet = true\negress = ["2001:db8::5/64"]\n'
+        'webhooks = false\n[datacenter.webhook]\nurl = ["https://ci/*"]\nwrong_url = ["*/old"]\n'
+        'events = ["pr:opened"]\nself_hosted = true\nsource = "w"\nchecked = 2026-07-02\n'
+        '[network]\nfrom_internet = true\negress = ["2001:db8::5/64"]\n'
         'source = "n"\n[cloud]\nsetup = ["webhook:read", "webhook:write"]\nsteady = []\n'
         'api_token = ["account:email"]\noauth = []\naccess_token = ["pullrequest:read"]\n'
     )
@@ -122,6 +126,7 @@ def test_every_key_of_the_documentation_is_known(tmp_path: Path) -> None:
         minimum_version=(9, 4, 2),
         setup="write",
         webhooks=False,
+        hooks=Hooks(("https://ci/*",), ("*/old",), ("pr:opened",), True, "w", dt.date(2026, 7, 2)),
         from_internet=True,
         egress=(Egress("2001:db8::/64", "2001:db8::5/64"),),
         egress_source="n",
@@ -198,6 +203,10 @@ def test_no_text(tmp_path: Path) -> None:
         (f"{LEAST}[datacenter]\nsteady = 1", ["datacenter.steady", "admin, write, read"]),
         (f'{LEAST}[datacenter]\nwebhooks = "yes"', ["webhooks must be true or false, not 'yes'"]),
         (f"{LEAST}[datacenter]\nseady = true", ["no key datacenter.seady", "'steady'?"]),
+        (f'{LEAST}[datacenter.webhook]\nurl = "x"', ["datacenter.webhook.url must be a list"]),
+        (f'{LEAST}[datacenter.webhook]\nevents = ["push"]', ["'push'", "repo:refs_changed"]),
+        (f"{LEAST}[datacenter.webhook]\nuri = []", ["no key datacenter.webhook.uri", "'url'?"]),
+        (f"{LEAST}[datacenter]\nwebhook = true", ["must be a table: [datacenter.webhook]"]),
         (f"{LEAST}[network]\nfrom_internet = 1", ["network.from_internet must be true or false"]),
         (f'{LEAST}[network]\negress = "10.0.0.1"', ["network.egress must be a list"]),
         (f'{LEAST}[network]\negress = ["10.0.0.1/33"]', ["'10.0.0.1/33'", "no address or range"]),

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import httpx
 import pytest
 
 from diag.simulator import CREDENTIALS, FAULTS, Simulator
+from diag.simulator.data import BUILDS, CHAT
 
 HOST = "bitbucket.example.com"
 BOT = "ci-bot%40example.com"  # as X-AUSERNAME has it
@@ -31,6 +33,7 @@ NOT_PERMITTED = "com.atlassian.bitbucket.AuthorisationException"
 LOGIN_REQUIRED = "com.atlassian.plugins.rest.api.security.exception.AuthenticationRequiredException"
 API = "/rest/api/latest"
 APP = f"{API}/projects/MOB/repos/app"
+OPTIONS = ("timeout", "deadline", "stage", "profile", "check_revocation")
 
 # The sections of the list of verdicts that one server, or what was typed in, can cause.
 VERDICTS = {
@@ -53,7 +56,7 @@ VERDICTS = {
         tls-issuer-unknown tls-chain-incomplete tls-intermediate-expired tls-interception
         tls-plaintext-port tls-version-too-old tls-no-common-cipher tls-client-cert-required
         tls-sni-rejected tls-default-vhost-cert tls-wrong-key-usage tls-weak-key
-        tls-weak-signature tls-blocked-by-sni tls-handshake-timeout tls-ip-without-san
+        tls-weak-signature tls-revoked tls-blocked-by-sni tls-handshake-timeout tls-ip-without-san
         tls-expiring-soon""",
     "HTTP and gateways": """
         http-on-tls-port http-block-page http-default-vhost http-sso-login http-redirect-loop
@@ -80,6 +83,11 @@ VERDICTS = {
         base-url-host-mismatch base-url-ssh-unreachable""",
     "Rate limits": "rate-limited rate-limit-near",
     "Clock": "clock-skew-ahead clock-skew-behind clock-skew-server",
+    "Webhook": """
+        webhook-egress-blocked webhook-dns-failure webhook-tls-untrusted webhook-proxy-required
+        webhook-endpoint-not-found webhook-endpoint-rejected webhook-endpoint-timeout
+        webhook-circuit-open webhook-missing webhook-inactive webhook-events-missing
+        webhook-wrong-url webhook-secret-mismatch""",
 }
 
 
@@ -509,6 +517,53 @@ def test_tokens_cannot_read_the_tokens_of_their_user(healthy: Simulator) -> None
     assert "read-token" in names
 
 
+# webhooks
+
+
+def test_webhooks_with_what_became_of_their_deliveries(healthy: Simulator) -> None:
+    page = ask(healthy, f"{APP}/webhooks").json()
+    assert [hook["name"] for hook in page["values"]] == ["chat", "builds"]
+    assert all("statistics" not in hook for hook in page["values"])
+    assert page["values"][0]["configuration"]["secret"]  # as older versions do
+    chat, builds = ask(healthy, f"{APP}/webhooks?statistics=true").json()["values"]
+    assert chat["statistics"]["lastSuccess"] is None
+    last = builds["statistics"]["lastSuccess"]
+    assert last["result"] == {"outcome": "SUCCESS", "description": "200"}
+    assert last["finish"] - last["start"] == last["duration"]
+    assert ask(healthy, f"{APP}/webhooks/7/statistics").json().keys() == builds["statistics"].keys()
+    summary = ask(healthy, f"{APP}/webhooks/7/statistics/summary").json()
+    assert list(summary) == builds["events"]
+    events = ask(healthy, f"{APP}/webhooks?event=repo:refs_changed").json()["values"]
+    assert [hook["id"] for hook in events] == [7]
+
+
+def test_a_repository_has_the_webhooks_of_its_project() -> None:
+    with Simulator() as sim:
+        sim.instance.webhooks = (CHAT, replace(BUILDS, of_project=True))
+        own, both = f"{APP}/webhooks", f"{APP}/webhooks/search"
+        inherited = f"{both}?scopeType=project"
+        of_project = f"{API}/projects/MOB/webhooks"
+        for path, names in (
+            (own, ["chat"]),
+            (both, ["chat", "builds"]),
+            (inherited, ["builds"]),
+            (of_project, ["builds"]),
+        ):
+            values = ask(sim, path).json()["values"]
+            assert [hook["name"] for hook in values] == names, path
+        assert ask(sim, f"{own}/7/latest").status_code == 404
+
+
+def test_details_of_a_delivery_that_failed() -> None:
+    with Simulator("webhook-circuit-open") as sim:
+        answer = ask(sim, f"{APP}/webhooks/7/latest?outcome=ERROR").json()
+        assert answer["result"]["content"].endswith("DispatchFailedException")
+        assert ask(sim, f"{APP}/webhooks/7/latest").json()["result"] == answer["result"]
+        success = ask(sim, f"{APP}/webhooks/7/latest?outcome=SUCCESS").json()
+        assert success["finish"] < answer["finish"]
+        assert ask(sim, f"{APP}/webhooks/7/latest", "read-token").status_code == 401
+
+
 # strictness
 
 
@@ -527,6 +582,13 @@ def test_tokens_cannot_read_the_tokens_of_their_user(healthy: Simulator) -> None
         ("/login", 200, False),
         (f"{APP}/webhooks?statistics=true", 200, True),
         (f"{APP}/webhooks?limit=1", 200, False),
+        (f"{APP}/webhooks/search?scopeType=project&statistics=true", 200, True),
+        (f"{APP}/webhooks/7/latest?outcome=SUCCESS", 200, True),
+        (f"{APP}/webhooks/7/latest?outcome=ERROR", 204, True),
+        (f"{APP}/webhooks/7/statistics", 200, True),
+        (f"{APP}/webhooks/7/statistics/summary", 200, True),
+        (f"{APP}/webhooks/8", 404, True),
+        (f"{APP}/webhooks/test?url=x", 404, False),
         ("/scm/mob/app.git/info/refs?service=git-upload-pack", 200, True),
         ("/scm/mob/app.git/HEAD", 404, False),
     ],
@@ -728,7 +790,7 @@ def test_every_fault_starts_and_stops() -> None:
             assert scenario.url
             for rule in scenario.connect_to:
                 assert rule.split(":")[2] == "127.0.0.1"
-            assert set(scenario.options) <= {"timeout", "deadline", "stage", "profile"}
+            assert set(scenario.options) <= {*OPTIONS}
     assert threading.active_count() == threads
 
 

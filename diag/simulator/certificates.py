@@ -40,6 +40,7 @@ class Chain:
     leaf: bytes
     root: bytes
     intermediate_der: bytes
+    crl_der: bytes  # of the intermediate: the leaf is revoked
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ def issue(plan: CertificatePlan, now: dt.datetime) -> Chain:
         leaf=leaf,
         root=root_certificate.public_bytes(pem),
         intermediate_der=middle_certificate.public_bytes(serialization.Encoding.DER),
+        crl_der=_revoke(leaf_certificate, middle, now),
     )
 
 
@@ -141,7 +143,31 @@ def _leaf(builder: x509.CertificateBuilder, plan: CertificatePlan) -> x509.Certi
         location = x509.UniformResourceIdentifier(plan.issuer_url)
         access = x509.AccessDescription(Access.CA_ISSUERS, location)
         builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
+    if plan.crl_url:
+        place = x509.DistributionPoint(
+            [x509.UniformResourceIdentifier(plan.crl_url)], None, None, None
+        )
+        builder = builder.add_extension(x509.CRLDistributionPoints([place]), critical=False)
     return builder
+
+
+def _revoke(certificate: x509.Certificate, issuer: _Party, now: dt.datetime) -> bytes:
+    """A list with this certificate, whose key was lost two days ago."""
+    entry = (
+        x509.RevokedCertificateBuilder()
+        .serial_number(certificate.serial_number)
+        .revocation_date(now - dt.timedelta(days=2))
+        .add_extension(x509.CRLReason(x509.ReasonFlags.key_compromise), critical=False)
+    )
+    made = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.name)
+        .last_update(now - dt.timedelta(days=1))
+        .next_update(now + dt.timedelta(days=6))
+        .add_revoked_certificate(entry.build())
+        .sign(issuer.key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.DER)
 
 
 def _ca(builder: x509.CertificateBuilder) -> x509.CertificateBuilder:

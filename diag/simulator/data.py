@@ -135,6 +135,33 @@ def _user(
     return User(name, slug, number, display_name, password(name), grants, **flags)
 
 
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What a webhook's record holds of its last delivery with this outcome."""
+
+    description: str = "200"  # an HTTP status, or why no answer came
+    outcome: str = "SUCCESS"  # "FAILURE", "ERROR"
+    ago: float = 3600.0  # seconds
+    took: float = 0.2  # seconds
+    content: str = ""  # the answer's body, or the class of the exception
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    id: int
+    name: str
+    url: str = field(repr=False)
+    events: tuple[str, ...] = ("repo:refs_changed", "pr:opened", "pr:merged")
+    active: bool = True
+    changed: float = 90 * 86400.0  # seconds ago
+    record: tuple[Delivered, ...] = ()
+    of_project: bool = False
+
+
+CHAT = Webhook(1, "chat", "https://chat.example.com/hook", ("pr:opened",))
+BUILDS = Webhook(  # Appcircle's, of the profile that is the default
+    7, "builds", "https://hook.appcircle.io/build/v1/a-token-in-the-address", record=(Delivered(),)
+)
 BOT = "ci-bot@example.com"  # the service account of the healthy scenario
 
 PROJECTS = (
@@ -229,6 +256,7 @@ class Instance:
     retry_after: int = 120  # seconds
     projects: dict[str, Project] = field(default_factory=dict)
     repositories: Sequence[Repository] = REPOSITORIES
+    webhooks: Sequence[Webhook] = (CHAT, BUILDS)  # of every repository and project
     users: dict[str, User] = field(default_factory=lambda: {user.name: user for user in USERS})
     tokens: dict[str, Token] = field(
         default_factory=lambda: {token_secret(name): token for name, token in TOKENS.items()}

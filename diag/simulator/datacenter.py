@@ -9,13 +9,25 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from diag.simulator import errors, git
-from diag.simulator.data import ANONYMOUS, Caller, Instance, Level, Project, Repository, Token, User
+from diag.simulator.data import (
+    ANONYMOUS,
+    Caller,
+    Delivered,
+    Instance,
+    Level,
+    Project,
+    Repository,
+    Token,
+    User,
+    Webhook,
+)
 from diag.simulator.dialect import READING, RefusedError, Routes, as_json
 from diag.simulator.server import Request, Response, page
 from diag.simulator.signin import SESSION_COOKIE, SignIn
@@ -492,23 +504,111 @@ class DataCenter:
     @at("/rest/api/{v}/projects/{k}/repos/{r}/webhooks", parameters="event statistics")
     def repo_webhooks(self, call: Call) -> Response:
         self._repository(call, Level.ADMIN)
-        return self._page(call, (self._webhook(),), dict)
+        return self._webhooks(call, of_project=False)
 
     @at("/rest/api/{v}/projects/{k}/webhooks", parameters="event statistics")
     def project_webhooks(self, call: Call) -> Response:
         self._project(call, Level.ADMIN)
-        return self._page(call, (), dict)
+        return self._webhooks(call, of_project=True)
+
+    @at(
+        "/rest/api/{v}/projects/{k}/repos/{r}/webhooks/search",
+        parameters="scopeType event statistics",
+    )
+    def found_webhooks(self, call: Call) -> Response:
+        self._repository(call, Level.ADMIN)
+        scope = call.parameters.get("scopeType")
+        return self._webhooks(call, of_project=None if scope is None else scope == "project")
+
+    @at("/rest/api/{v}/projects/{k}/repos/{r}/webhooks/{w}", parameters="statistics")
+    def repo_webhook(self, call: Call) -> Response:
+        return as_json(200, self._show_webhook(call, self._one_webhook(call)))
+
+    @at("/rest/api/{v}/projects/{k}/repos/{r}/webhooks/{w}/latest", parameters="event outcome")
+    def latest_delivery(self, call: Call) -> Response:
+        webhook = self._one_webhook(call)
+        wanted = call.parameters.get("outcome")
+        record = [one for one in webhook.record if wanted in {None, one.outcome}]
+        if not record:
+            return Response(204)
+        latest = min(record, key=lambda one: one.ago)
+        shown = self._show_delivery(webhook, latest)
+        key = "content" if latest.outcome == "ERROR" else "body"
+        shown["result"][key] = latest.content
+        return as_json(200, shown)
+
+    @at("/rest/api/{v}/projects/{k}/repos/{r}/webhooks/{w}/statistics", parameters="event")
+    def delivery_statistics(self, call: Call) -> Response:
+        return as_json(200, self._show_record(self._one_webhook(call)))
+
+    @at("/rest/api/{v}/projects/{k}/repos/{r}/webhooks/{w}/statistics/summary")
+    def delivery_summary(self, call: Call) -> Response:
+        webhook = self._one_webhook(call)
+        return as_json(200, dict.fromkeys(webhook.events, self._show_record(webhook)))
+
+    def _one_webhook(self, call: Call) -> Webhook:
+        self._repository(call, Level.ADMIN)
+        for webhook in self.instance.webhooks:
+            if str(webhook.id) == call.names["w"] and not webhook.of_project:
+                return webhook
+        raise errors.refused(404, f"Webhook with ID {call.names['w']} not found")
+
+    def _webhooks(self, call: Call, *, of_project: bool | None) -> Response:
+        """One page, of a repository's own webhooks, its project's or both (None)."""
+        event = call.parameters.get("event")
+        return self._page(
+            call,
+            [one for one in self.instance.webhooks if of_project in {None, one.of_project}],
+            lambda webhook: self._show_webhook(call, webhook),
+            lambda webhook: event in {None, *webhook.events},
+        )
+
+    def _show_webhook(self, call: Call, webhook: Webhook) -> dict[str, Any]:
+        """Older versions really give the secret away."""
+        changed = round((time.time() - webhook.changed) * 1000)
+        shown: dict[str, Any] = {
+            "id": webhook.id,
+            "name": webhook.name,
+            "createdDate": changed,
+            "updatedDate": changed,
+            "events": list(webhook.events),
+            "configuration": {"secret": "a-webhook-secret-in-clear"},
+            "url": webhook.url,
+            "active": webhook.active,
+            "scopeType": "project" if webhook.of_project else "repository",
+            "sslVerificationRequired": True,
+        }
+        if call.parameters.get("statistics") == "true":
+            shown["statistics"] = self._show_record(webhook)
+        return shown
+
+    def _show_record(self, webhook: Webhook) -> dict[str, Any]:
+        last = {one.outcome: self._show_delivery(webhook, one) for one in webhook.record}
+        day = 86400_000
+        return {
+            "lastSuccess": last.get("SUCCESS"),
+            "lastFailure": last.get("FAILURE"),
+            "lastError": last.get("ERROR"),
+            "counts": {
+                "errors": int("ERROR" in last),
+                "failures": int("FAILURE" in last),
+                "successes": int("SUCCESS" in last),
+                "window": {"start": round(time.time() * 1000) - 30 * day, "duration": 30 * day},
+            },
+        }
 
     @staticmethod
-    def _webhook() -> dict[str, Any]:
-        """Older versions really give the secret away."""
+    def _show_delivery(webhook: Webhook, delivered: Delivered) -> dict[str, Any]:
+        finish = round((time.time() - delivered.ago) * 1000)
+        took = round(delivered.took * 1000)
         return {
-            "id": 1,
-            "name": "chat",
-            "events": ["pr:opened"],
-            "configuration": {"secret": "a-webhook-secret-in-clear"},
-            "url": "https://chat.example.com/hook",
-            "active": True,
+            "id": 1000 + webhook.id,
+            "event": webhook.events[0],
+            "duration": took,
+            "start": finish - took,
+            "finish": finish,
+            "request": {"url": webhook.url, "method": "POST"},
+            "result": {"outcome": delivered.outcome, "description": delivered.description},
         }
 
     @at("/rest/api/{v}/projects/{k}/repos/{r}/settings/hooks", parameters=PAGED + "type")

@@ -213,10 +213,14 @@ class Simulator:
         self.ca_pem = chain.root.decode()
         for name in ("served", "key", "leaf", "root"):
             (setup.directory / f"{name}.pem").write_bytes(getattr(chain, name))
-        if setup.certificates.issuer_url is not None:
-            setup.routes[f"{urlsplit(setup.certificates.issuer_url).netloc}:80"] = setup.plain_port
-            kind = [("Content-Type", "application/pkix-cert")]
-            setup.plain = lambda _request, _forward: Response(200, [*kind], chain.intermediate_der)
+        published = {
+            setup.certificates.issuer_url: ("application/pkix-cert", chain.intermediate_der),
+            setup.certificates.crl_url: ("application/pkix-crl", chain.crl_der),
+        }
+        for url, (kind, content) in published.items():
+            if url is not None:
+                setup.routes[f"{urlsplit(url).netloc}:80"] = setup.plain_port
+                setup.plain = _publish(kind, content)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if setup.weak_tls:
             context.set_ciphers("ALL:@SECLEVEL=0")
@@ -298,6 +302,11 @@ class Simulator:
             environ=setup.environ,
             options=setup.options,
         )
+
+
+def _publish(kind: str, content: bytes) -> Gateway:
+    """Where a CA offers its files: always the same one."""
+    return lambda _request, _forward: Response(200, [("Content-Type", kind)], content)
 
 
 def greet(connection: Connection, banner: bytes) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from diag.simulator.data import CREDENTIALS, REPOSITORIES
+from diag.simulator.data import BUILDS, CHAT, CREDENTIALS, REPOSITORIES, Delivered
 from diag.simulator.registry import DATACENTER
 from diag.simulator.scenario import HOST
 
@@ -166,3 +167,89 @@ def _(setup: Setup) -> None:
 def _(setup: Setup) -> None:
     setup.instance.ssh_url = f"ssh://git@{OTHER_HOST}:7999"
     setup.routes[f"{OTHER_HOST}:7999"] = setup.closed_port
+
+
+# what Bitbucket's own calls come to; its words are those of Atlassian's webhooks plug-in
+
+webhook = partial(declare, "Webhook")
+NO_CONNECTION = (
+    "Unable to connect to the URL specified within the timeout, please check the host and port are"
+    " correct and that the URL is accessible from the server running this request."
+)
+NO_TLS = "An SSL error occurred, please check that the provided resource uses https."
+NO_IDEA = (
+    "The request to the specified URL failed. For more details, please ask the Administrator to"
+    " check the server logs."
+)
+NO_HOST = f"Unknown host specified in the webhook URL: {BUILDS.url}"
+SKIPPED = "com.atlassian.webhooks.DispatchFailedException"
+WRAPPED = "java.util.concurrent.CompletionException"
+LONG_AGO = Delivered(ago=7 * 86400.0)
+FOR_JENKINS = "http://localhost:8080/bitbucket-scmsource-hook/notify"
+
+
+def hooked(name: str, summary: str, *record: Delivered, **attributes: Any) -> None:
+    """A fault of the webhook for builds: its last deliveries, or what it is set to."""
+    changed = replace(BUILDS, record=(LONG_AGO, *record), **attributes)
+    webhook(f"webhook-{name}", summary, instance={"webhooks": (CHAT, changed)})
+
+
+webhook(
+    "webhook-missing",
+    "there is no webhook, long after the set-up",
+    instance={"webhooks": (CHAT,)},
+    options={"stage": "steady"},
+)
+hooked("inactive", "the webhook is switched off", active=False)
+hooked("events-missing", "the webhook tells of no pull requests", events=("repo:refs_changed",))
+webhook(
+    "webhook-wrong-url",
+    "the webhook for Jenkins leads to Bitbucket's own machine",
+    instance={"webhooks": (CHAT, replace(BUILDS, url=FOR_JENKINS))},
+    options={"profile": "jenkins"},
+)
+hooked(
+    "circuit-open",
+    "the webhook failed too often, and is skipped",
+    Delivered(NO_IDEA, "ERROR", 60.0, 0.0, SKIPPED),
+)
+hooked(
+    "egress-blocked",
+    "Bitbucket gets no connection to the receiver",
+    Delivered(NO_CONNECTION, "ERROR", 60.0, 10.0, WRAPPED),
+)
+hooked(
+    "dns-failure",
+    "Bitbucket cannot resolve the receiver's name",
+    Delivered(NO_HOST, "ERROR", 60.0, 0.1, WRAPPED),
+)
+hooked(
+    "tls-untrusted",
+    "Bitbucket does not trust the receiver's certificate",
+    Delivered(NO_TLS, "ERROR", 60.0, 0.3, WRAPPED),
+)
+hooked(
+    "proxy-required",
+    "a proxy wants Bitbucket to sign in",
+    Delivered("407", "FAILURE", 60.0, 0.1, "<html>Proxy Authentication Required</html>"),
+)
+hooked(
+    "endpoint-not-found",
+    "the receiver does not know the webhook's address",
+    Delivered("404", "FAILURE", 60.0, 0.3, "not found"),
+)
+hooked(
+    "endpoint-rejected",
+    "the receiver lets the webhook not in",
+    Delivered("403", "FAILURE", 60.0, 0.3, "forbidden"),
+)
+hooked(
+    "endpoint-timeout",
+    "the receiver takes too long",
+    Delivered(NO_IDEA, "ERROR", 60.0, 10.0, WRAPPED),
+)
+hooked(
+    "secret-mismatch",
+    "the receiver finds the signature wrong",
+    Delivered("401", "FAILURE", 60.0, 0.3, '{"message":"X-Hub-Signature does not match"}'),
+)

@@ -377,6 +377,12 @@ certificate(
     weak_tls=True,
     certificates={"sha1": True},
 )
+certificate(
+    "tls-revoked",
+    "the CA has revoked the certificate, as its key was lost",
+    certificates={"crl_url": "http://pki.example.com/ca1.crl"},
+    options={"check_revocation": True},
+)
 certificate("tls-blocked-by-sni", "a filter cuts handshakes with this name", talk=reset_by_name)
 certificate(
     "tls-handshake-timeout",

@@ -23,6 +23,7 @@ LAYERS = (
     "Bitbucket Cloud",
     "Rate limits",
     "Clock",
+    "Webhook",
 )
 """The sections of the list of verdicts that a single server can cause something in."""
 

@@ -59,6 +59,7 @@ class CertificatePlan:
     intermediate_ends: dt.timedelta = dt.timedelta(days=1800)
     root: str = "Example Corp Root CA"
     issuer_url: str | None = None  # where the leaf says its issuer can be had
+    crl_url: str | None = None  # where it says what is revoked: the leaf itself
 
 
 @dataclass(slots=True)
