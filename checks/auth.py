@@ -150,7 +150,6 @@ class Auth(Troubles, Check):
         owner="proxy-admin",
         reproduce=WHO_AM_I + " | grep -i '^x-ausername'",
     )
-    WAF_BLOCKED = verdicts.WAF_BLOCKED
     UNCLEAR = unknown(
         "auth-unclear",
         "whether the secret is accepted could not be told: {request} was answered {status}: {said}",
@@ -236,18 +235,9 @@ class Auth(Troubles, Check):
                 return self.STRIPPED(heuristic=True, **evidence)
             case "nobody":
                 return self.ANONYMOUS_FALLBACK(**evidence)
-            case "foreign" if answer.status == 403 and self._is_a_strangers(ctx, answer):
-                evidence |= {"product": "a gateway or firewall", "sign": evidence["said"]}
-                return self.WAF_BLOCKED(**evidence)
             case None if answer.failure is None and not 300 <= (answer.status or 0) < 400:
                 return None
         return self.UNCLEAR(**evidence)
-
-    @staticmethod
-    def _is_a_strangers(ctx: Context, answer: net.http.Answer) -> bool:
-        """Whether an answer lacks what Bitbucket puts on every one, and what gets through here."""
-        usual = "X-AREQUESTID"
-        return usual in ctx[Instance].marks and not bitbucket.datacenter.marks(answer)
 
     def _named(self, ctx: Context) -> str:
         """What to call the secret."""

@@ -174,8 +174,7 @@ class BaseUrl(Check):
     def _which_exist(self, ctx: Context, links: Sequence[Link]) -> dict[str, bool]:
         """The host names in the links, and whether each exists; without those that nobody knows."""
         route = ctx.get(Route)
-        found = ctx.get(Addresses)
-        by_dns = found is not None and found.source == "system"
+        by_dns = _by_dns(ctx)
         mapped = {rule.host.lower() for rule in ctx.settings.connect_to}
         tasks = {}
         for link in links:
@@ -260,7 +259,7 @@ class BaseUrl(Check):
             if _kind(place.host) == "here" and _kind(ctx.target.host) != "here":
                 reason = "that is this machine itself, whoever reads it"
             else:
-                banner = ssh_greeting(ctx, place.host, place.port, PATIENCE)
+                banner = ssh_greeting(ctx, place.host, place.port, PATIENCE, dns_works=_by_dns(ctx))
                 if banner is None or banner.text is not None:
                     continue
                 reason = why_no_ssh(ctx, banner)
@@ -271,6 +270,12 @@ class BaseUrl(Check):
                 example=ctx.quote(link.href),
                 count=link.count,
             )
+
+
+def _by_dns(ctx: Context) -> bool:
+    """Whether DNS works here, as the name of the host shows."""
+    found = ctx.get(Addresses)
+    return found is not None and found.source == "system"
 
 
 def _kind(host: str) -> Literal["here", "private", "public", "name"]:

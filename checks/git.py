@@ -7,6 +7,7 @@ from typing import Any
 
 from diag.api import (
     Asker,
+    Channel,
     Check,
     Clone,
     CloneTried,
@@ -31,7 +32,8 @@ from diag.api import (
     why_no_ssh,
 )
 
-PATIENCE = 1.5  # seconds for the SSH port
+PATIENCE = 1.5  # seconds for the SSH port ...
+TRACE_TIME = 1.8  # ... and to find out where it is blocked
 ENOUGH = 65536  # bytes of the list of branches: that it begins as such is all that matters
 ADVERTISEMENT = "application/x-git-upload-pack-advertisement"
 FIRST_STEP = "{curl_auth} -i '{request}'"
@@ -50,7 +52,7 @@ class Git(Troubles, Check):
     order = 120
     kinds = frozenset({"datacenter", "unknown"})
     requires = (Target, Instance, Identity, Clone)
-    after = (Route,)
+    after = (Route, Channel)
     provides = (CloneTried,)
 
     OK = ok("git-ok", "git gets the branches of {repository} over HTTP")
@@ -130,4 +132,16 @@ class Git(Troubles, Check):
         if banner.text is not None:
             yield self.SSH_OK(banner=ctx.quote(banner.text), **evidence)
         else:
-            yield self.SSH_UNREACHABLE(reason=why_no_ssh(ctx, banner), **evidence)
+            cut_off = banner.failure in {"silent", "unreachable"}
+            where = self._where(ctx, place.host, place.port) if cut_off else ""
+            yield self.SSH_UNREACHABLE(reason=why_no_ssh(ctx, banner) + where, **evidence)
+
+    @staticmethod
+    def _where(ctx: Context, host: str, port: int) -> str:
+        """How far connects to the SSH port get, seen beside those to the port that works."""
+        channel = ctx.get(Channel)
+        if channel is None or ctx.dialer.mapped(host, port):
+            return ""
+        seconds = min(TRACE_TIME, ctx.remaining - 1)
+        trace = net.hops.trace(channel.address, port, seconds, ctx.target.port)
+        return "" if trace is None or trace.answered else f"; {trace.words}"

@@ -181,14 +181,7 @@ class Http(Check):
     INVALID_JSON = verdicts.INVALID_JSON
     TIMEOUT = verdicts.RESPONSE_TIMEOUT
     SLOW = verdicts.SLOW_BODY
-    HEADER_TOO_LARGE = fail(
-        "http-header-too-large",
-        "the headers are too large: {what}",
-        remedy="Find who adds them, mostly cookies that a gateway sets again and again; or raise "
-        "the limits (nginx: large_client_header_buffers, proxy_buffer_size).",
-        owner="server-admin",
-        reproduce=_SEE_HEAD + " | wc -c",
-    )
+    HEADER_TOO_LARGE = verdicts.HEADER_TOO_LARGE
 
     # what lies below, where the URL begins with http://
 

@@ -117,8 +117,9 @@ class Repos(Troubles, Check):
         def fetch(start: int, limit: int) -> net.http.Answer:
             return asker.get(datacenter.REPOS, {"start": start, "limit": limit})
 
+        most = listing.ALL if ctx.settings.all_pages else listing.ENOUGH
         try:
-            for page in listing.pages(fetch):
+            for page in listing.pages(fetch, most=most):
                 search.add(page)
                 if (search.found and not ctx.settings.all_pages) or ctx.remaining < reserve:
                     break
@@ -160,6 +161,7 @@ class Repos(Troubles, Check):
                 pages=search.pages,
                 complete=search.complete,
                 there=ctx.quote(f"{wanted.project}/{wanted.slug}"),
+                repository_id=wanted.id,
             )
 
     def _broken(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diag.api import (
@@ -25,12 +25,17 @@ from diag.api import (
 
 if TYPE_CHECKING:
     Answer = net.doors.Answer
-    Steadiness = net.tcp.Steadiness
 
 _NC = "nc -vz -w 3 {address} {port}"
-_TRACE = "sudo traceroute -n -T -p {port} {address}"
+_TRACE = (
+    "sudo traceroute -n -T -p {port} {address}",
+    "tracepath -n {address}  # needs no root, but asks with UDP, not on port {port}",
+)
 _UNWATCHED = " If it does run there, a device may answer in its place: run bbdiag as root to see."
 _TOO_SHORT = 800  # milliseconds: a shorter silence proves nothing
+_TRACE_TIME = 1.8  # seconds at most to find the hop ...
+_LEFT_OVER = 3.0  # ... so that so many are left for what other ports have to say
+_TRACED = {"silent", "prohibited", "host-unreachable", "net-unreachable"}
 _SAYS_LITTLE = {"no-route", "unclear"}
 _WORDS = {
     "refused": "refuses",
@@ -40,7 +45,6 @@ _WORDS = {
     "host-unreachable": "is unreachable",
     "net-unreachable": "is unreachable",
     "host-down": "is down",
-    "resent": "met loss",
 }
 
 
@@ -51,7 +55,8 @@ class Tcp(Check):
     connect". They need different people: who rejects is read from the ICMP error itself, a port is
     called filtered only after four unanswered connects, and run as root, one more connect is
     watched to see whether it leaves this machine and from how far away a reset comes.
-    With --repeat N each address is tried N times to find packet loss and connection limits.
+    On Linux, more connects with a rising time to live then tell which router, hop by hop, is the
+    last to get them, and which hop rejects.
     """
 
     id = "tcp"
@@ -72,12 +77,13 @@ class Tcp(Check):
     RESET = verdicts.RESET_AFTER_ACCEPT
     FILTERED = fail(
         "tcp-filtered",
-        "{address} does not answer on port {port}: {tries} connects, not one packet back{note}",
+        "{address} does not answer on port {port}: {tries} connects, not one packet back{note}"
+        "{where}",
         remedy="Most likely a firewall on the way, or on the server, drops the packets: let TCP "
-        "port {port} from this machine ({source}) to {address} through. A server that is off, or "
-        "too busy to accept connections (full backlog), looks the same from here.",
+        "port {port} from this machine ({source}) to {address} through.{whom} A server that is "
+        "off, or too busy to accept connections (full backlog), looks the same from here.",
         owner="network-admin",
-        reproduce=(_NC, _TRACE),
+        reproduce=(_NC, *_TRACE),
     )
     PROHIBITED = fail(
         "tcp-admin-prohibited",
@@ -89,18 +95,18 @@ class Tcp(Check):
     )
     HOST_UNREACHABLE = fail(
         "tcp-host-unreachable",
-        "{by} says that the host {address} is unreachable ({icmp})",
+        "{by} says that the host {address} is unreachable ({icmp}){where}",
         remedy="Ask whoever runs {by}: it has no way to that host, or hides it on purpose. Check "
         "too whether {address} is still the right address.",
         owner="network-admin",
-        reproduce=(_NC, _TRACE),
+        reproduce=(_NC, *_TRACE),
     )
     NET_UNREACHABLE = fail(
         "tcp-net-unreachable",
         "{by} has no route to the network of {address} ({icmp})",
         remedy="A route is missing in {by}, or the VPN that leads there is down on its side.",
         owner="network-admin",
-        reproduce=(_NC, _TRACE, "ip route get {address}"),
+        reproduce=(_NC, *_TRACE, "ip route get {address}"),
     )
     MIDDLEBOX = fail(
         "tcp-reset-by-middlebox",
@@ -154,24 +160,6 @@ class Tcp(Check):
         "(threads, open files), or restart it.",
         owner="server-admin",
         reproduce=("ss -ltn 'sport = :{port}'", "nstat -az TcpExtListenOverflows"),
-    )
-    LOSSY = warn(
-        "tcp-lossy",
-        "packets to {address} get lost: {lost} of {count} connects met loss",
-        remedy="Look for the loss on the way: an overloaded line, a bad cable or WLAN, a failing "
-        "device, a rate limit. Connections come up slowly, and some not at all.",
-        owner="network-admin",
-        reproduce=("mtr -n -T -P {port} -r -c 20 {address}",),
-    )
-    LIMITED = fail(
-        "tcp-connection-limited",
-        "{address} port {port} lets only {allowed} connections through at once: of {count} the "
-        "others failed ({others})",
-        remedy="Raise or lift the limit on connections, or on new connections a second, for this "
-        "client in the firewall or load balancer in front of the server. Clients and build agents "
-        "open several at a time.",
-        owner="network-admin",
-        reproduce="for i in $(seq {count}); do nc -w 3 {address} {port} & done; wait",
     )
     UNCLEAR = unknown(
         "tcp-unclear",
@@ -231,7 +219,7 @@ class Tcp(Check):
                 continue
             good.append(answer)
             ctx.dialer.prefer(host, [one.address for one in good])
-            if len(good) == 1 and ctx.settings.repeat == 1:
+            if len(good) == 1:
                 answer.sock.settimeout(ctx.timeout)
                 ctx.dialer.park(target.host, target.port, answer.sock)
                 yield Channel(target.host, target.port, answer.address, answer.elapsed_ms)
@@ -251,9 +239,6 @@ class Tcp(Check):
             elapsed_ms=round(good[0].elapsed_ms, 1),
         )
         yield from self._partly(good, bad, evidence)
-        if ctx.settings.repeat > 1:
-            yield from self._repeated(ctx, good)
-            yield Channel(target.host, target.port, good[0].address, good[0].elapsed_ms)
 
     def _failed(
         self,
@@ -286,8 +271,16 @@ class Tcp(Check):
             owner = "you"  # this very machine: nobody else is on the way
         if main.kind == "prohibited" and main.icmp and main.icmp.sender == main.address:
             owner = "server-admin"
-        deeper = self._looked_into(ctx, main, others, told)
-        return deeper or self.BY_KIND[main.kind](owner=owner, **told)
+        if deeper := self._looked_into(ctx, main, others, told):
+            return deeper
+        told |= {"where": "", "whom": ""}
+        remedy = None
+        if trace := _trace(main, aside, others, ctx.remaining - _LEFT_OVER):
+            if main.kind == "silent" and trace.answered:
+                return self.UNCLEAR(**told, why="a moment later it did answer")
+            told |= _on_the_way(main, trace)
+            remedy = trace.stop.whom if trace.connects.loop else None
+        return self.BY_KIND[main.kind](owner=owner, remedy=remedy, **told)
 
     def _looked_into(
         self, ctx: Context, main: Answer, others: Sequence[int], told: dict[str, Any]
@@ -326,32 +319,6 @@ class Tcp(Check):
             count = len(good) + len(bad)
             yield self.PARTIAL(**evidence | _told(dead[0]), dead=_list(dead), count=count)
 
-    def _repeated(self, ctx: Context, good: Sequence[Answer]) -> Iterator[Finding]:
-        """Each address that can be connected to, several times."""
-        times, timeout = ctx.settings.repeat, ctx.timeout
-
-        def trying(one: Answer) -> Callable[[], Steadiness]:
-            return lambda: net.tcp.steadiness(one.address, one.port, times, timeout)
-
-        results = ctx.parallel({one: trying(one) for one in good})
-        for answer, result in results.items():
-            kinds = (*result.together, *result.alone)
-            failed = sorted({_WORDS.get(kind, kind) for kind in kinds if kind != "open"})
-            told: dict[str, Any] = {
-                "address": answer.address,
-                "port": answer.port,
-                "together": result.together,
-                "alone": result.alone,
-                "count": len(kinds),
-            }
-            if result.allowed is not None:
-                told["count"] = len(result.together)
-                yield self.LIMITED(**told, allowed=result.allowed, others=failed)
-            elif result.lost:
-                yield self.LOSSY(**told, lost=result.lost)
-            elif not result.steady:
-                yield self.UNCLEAR(**told, why=f"now and then it {' or '.join(failed)}")
-
 
 def _told(answer: Answer) -> dict[str, Any]:
     """What a message says about one answer."""
@@ -381,6 +348,31 @@ def _told(answer: Answer) -> dict[str, Any]:
         told["proof"] = "it rejects them itself" if icmp else f"its kernel says {answer.error}"
     elif answer.kind == "unclear":
         told["why"] = answer.error
+    return told
+
+
+def _trace(
+    main: Answer, aside: Sequence[Answer], others: Sequence[int], seconds: float
+) -> net.hops.Trace | None:
+    """How far connects get, beside a port of the same address that does answer, else UDP; nothing
+    but the port itself where `others` are not to be touched."""
+    if main.kind not in _TRACED or (main.kind != "silent" and main.says == "the host itself"):
+        return None
+    beside = None
+    if main.kind == "silent" and others:
+        best = {one.kind: one.port for one in aside if one.address == main.address}
+        beside = best.get("open", best.get("refused", net.hops.UDP))
+    return net.hops.trace(main.address, main.port, min(_TRACE_TIME, seconds), beside)
+
+
+def _on_the_way(main: Answer, trace: net.hops.Trace) -> dict[str, Any]:
+    """What a trace adds to a message: where connects stop, or the hop of who rejects them."""
+    told: dict[str, Any] = {"path": trace.evidence()}
+    if main.icmp is not None:
+        told["by"] = trace.place(main.icmp.sender)
+    if main.kind == "silent" or trace.connects.loop:
+        where, whom = trace.stop
+        told |= {"where": f"; {where}", "whom": whom and f" {whom}"}
     return told
 
 

@@ -8,7 +8,7 @@ The network lies in `net` (`net.dns`, `net.tcp`, …: imported when first used).
 from __future__ import annotations
 
 from diag import bitbucket, cafile, net, scopes, target, tokens, verdicts
-from diag.asking import Asker, Troubles, said, ssh_greeting, trouble, why_no_ssh
+from diag.asking import Asker, Troubles, said, ssh_greeting, stranger, trouble, why_no_ssh
 from diag.asking_cloud import (
     MOST_REQUESTS,
     SEE_HEADERS,
@@ -32,6 +32,7 @@ from diag.facts import (
     CloudReads,
     CloudTried,
     Credential,
+    Delivery,
     Fact,
     Identity,
     Instance,
@@ -45,10 +46,13 @@ from diag.facts import (
     ServerTime,
     Target,
     Version,
+    Webhook,
+    Webhooks,
     Wire,
 )
 from diag.model import Finding, Json, Owner, Status, Verdict, fail, ok, skip, unknown, warn
 from diag.report import CheckResult, Problem, Report, Style, sentence
+from diag.ways import try_ways
 
 __all__ = [
     "MOST_REQUESTS",
@@ -70,6 +74,7 @@ __all__ = [
     "Context",
     "Credential",
     "DeadlineExceededError",
+    "Delivery",
     "Fact",
     "Finding",
     "Identity",
@@ -93,6 +98,8 @@ __all__ = [
     "Troubles",
     "Verdict",
     "Version",
+    "Webhook",
+    "Webhooks",
     "Wire",
     "bitbucket",
     "cafile",
@@ -108,9 +115,11 @@ __all__ = [
     "sentence",
     "skip",
     "ssh_greeting",
+    "stranger",
     "target",
     "tokens",
     "trouble",
+    "try_ways",
     "unknown",
     "verdicts",
     "warn",

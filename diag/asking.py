@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from diag import verdicts
 from diag.bitbucket import datacenter, fingerprints
 from diag.context import Context, DeadlineExceededError
-from diag.facts import Route
+from diag.facts import Instance, Route
 
 if TYPE_CHECKING:
-    from diag.model import Finding, Verdict
+    from diag.model import Finding, Json, Verdict
     from diag.net.http import Answer
     from diag.net.ssh import Banner
 
@@ -27,7 +27,7 @@ _NO_SSH = {
     "unreachable": "there is no way there",
     "reset": "the connection is reset",
     "closed": "the connection is closed at once",
-    "unresolvable": "the name does not exist",
+    "unresolvable": "the name does not resolve",
 }
 LONGEST_PAUSE = 5  # seconds: Retry-After is honoured up to here, and told beyond
 
@@ -78,6 +78,11 @@ class Troubles:
     GATEWAY_RATE_LIMITED = verdicts.GATEWAY_RATE_LIMITED
     BAD_GATEWAY = verdicts.BAD_GATEWAY
     GATEWAY_TIMEOUT = verdicts.GATEWAY_TIMEOUT
+    GATEWAY_AUTH = verdicts.GATEWAY_AUTH
+    SSO_LOGIN = verdicts.SSO_LOGIN
+    WAF_BLOCKED = verdicts.WAF_BLOCKED
+    BLOCK_PAGE = verdicts.BLOCK_PAGE
+    HEADER_TOO_LARGE = verdicts.HEADER_TOO_LARGE
     EMPTY_REPLY = verdicts.EMPTY_REPLY
     BODY_TRUNCATED = verdicts.BODY_TRUNCATED
     RESPONSE_TIMEOUT = verdicts.RESPONSE_TIMEOUT
@@ -101,17 +106,55 @@ _BY_STATUS_OF_A_GATEWAY = {
 }
 
 
+_BY_STRANGERS = {
+    verdict.code: verdict
+    for verdict in (
+        *(verdicts.GATEWAY_AUTH, verdicts.SSO_LOGIN, verdicts.WAF_BLOCKED, verdicts.BLOCK_PAGE),
+        verdicts.HEADER_TOO_LARGE,
+    )
+}
+
+
 def trouble(ctx: Context, answer: Answer) -> Finding | None:
     """What is wrong with an answer, where that would be wrong with any: it came broken or not at
     all, a rate limit, a failing Bitbucket, a gateway. None if it is nothing of that."""
     verdict = general(answer)
     if verdict is None:
-        return None
+        return stranger(ctx, answer)
     if ctx.http.swallowed(answer):
         from diag.bitbucket import reception
 
         return verdicts.PMTU_BLACK_HOLE(request=answer.url, **reception.SWALLOWED)
+    return _found(ctx, verdict, answer)
+
+
+def stranger(ctx: Context, answer: Answer) -> Finding | None:
+    """Somebody on the way who answers in Bitbucket's place, as far as it can be told: by what he
+    sends, or by the marks that are missing and get through otherwise."""
+    from diag.bitbucket import reception
+
+    if answer.failure is not None or datacenter.errors(answer):
+        return None
+    fault = reception.judge(answer)
+    if fault is None or fault.code not in _BY_STRANGERS:
+        return None
+    instance = ctx.run.facts.get(Instance)
+    marked = isinstance(instance, Instance) and "X-AREQUESTID" in instance.marks
+    sure = fault.certain and answer.status != 401
+    refused = (answer.status or 0) >= 400
+    if not sure and not (marked and refused):
+        return None
+    return _found(ctx, _BY_STRANGERS[fault.code], answer, fault.more)
+
+
+def _found(
+    ctx: Context, verdict: Verdict, answer: Answer, more: Mapping[str, Json] | None = None
+) -> Finding:
     curl = "{curl_auth}" if answer.credential_sent else "{curl}"
+    told: dict[str, Any] = {
+        name: ctx.quote(value) if isinstance(value, str) else value
+        for name, value in (more or {}).items()
+    }
     return verdict(
         reproduce=[line.replace("{curl}", curl) for line in verdict.reproduce],
         request=answer.url,
@@ -123,6 +166,8 @@ def trouble(ctx: Context, answer: Answer) -> Finding | None:
         retry_after=datacenter.retry_after(answer),
         request_id=ctx.quote(answer.header("x-arequestid") or "") or None,
         before=ctx.run.http.requests - 1,
+        login=ctx.quote(answer.header("www-authenticate") or "") or None,
+        **told,
     )
 
 
@@ -151,12 +196,14 @@ def said(ctx: Context, answer: Answer) -> str:
     return ctx.quote(fingerprints.title(answer) or answer.content_type or "nothing")
 
 
-def ssh_greeting(ctx: Context, host: str, port: int, timeout: float) -> Banner | None:
+def ssh_greeting(
+    ctx: Context, host: str, port: int, timeout: float, *, dns_works: bool = False
+) -> Banner | None:
     """What an SSH server says first at host:port; None where that is not to be tried: a proxy or a
     --connect-to rule stands for the way there, or the name's address could not be told.
 
-    `timeout` is in seconds, for name and connection together. The check must declare Target and
-    Route.
+    `timeout` is in seconds, for name and connection together; `dns_works` is that of
+    `diag.net.dns.resolves`. The check must declare Target and Route.
     """
     from diag import net
 
@@ -168,7 +215,7 @@ def ssh_greeting(ctx: Context, host: str, port: int, timeout: float) -> Banner |
         if ctx.dialer.led_elsewhere(host):
             return None
         if host != ctx.target.host:  # else check `tcp` has found out which address works
-            addresses = net.dns.resolves(host, end - time.monotonic())
+            addresses = net.dns.resolves(host, end - time.monotonic(), dns_works=dns_works)
             if addresses is None:
                 return None
             if not addresses:

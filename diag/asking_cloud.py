@@ -90,6 +90,10 @@ def cloud_trouble(ctx: Context, answer: Answer) -> Finding | None:
         verdict = asking.general(answer)
     if verdict is None:
         return None
+    if ctx.http.swallowed(answer):
+        from diag.bitbucket import reception
+
+        return verdicts.PMTU_BLACK_HOLE(request=answer.url, **reception.SWALLOWED)
     evidence = cloud_evidence(ctx, answer) | {
         "elapsed_ms": answer.elapsed_ms,
         "detail": ctx.quote(answer.detail) or None,

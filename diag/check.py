@@ -13,30 +13,16 @@ if TYPE_CHECKING:
     from diag.context import Context
 
 
-class Check:
-    """One question about the way to Bitbucket. The subclass's docstring is its documentation.
-
-    Subclasses set `id` (also the file name, "-" written "_"), `title` (reads right after a check
-    mark: "the port accepts connections"), the verdicts as class attributes, the facts they need and
-    give, and `run`. `run` yields findings and facts as soon as they are known: a fact sets free the
-    checks that wait for it while this one goes on.
-    """
+class Concluding:
+    """What comes to conclusions: its verdicts are class attributes, its docstring what `bbdiag
+    explain` prints, `title` reads right after a check mark."""
 
     id: ClassVar[str]
     title: ClassVar[str]
-    order: ClassVar[int] = 500  # place in the report, causes first; plug-ins come after built-ins
-    kinds: ClassVar[frozenset[str]] = frozenset({"datacenter", "cloud", "unknown"})
-    requires: ClassVar[tuple[type[Fact], ...]] = ()  # without one of these the check is skipped
-    after: ClassVar[tuple[type[Fact], ...]] = ()  # used where there; waited for, not required
-    provides: ClassVar[tuple[type[Fact], ...]] = ()
-
-    def run(self, ctx: Context) -> Iterator[Finding | Fact]:
-        """Diagnose. An exception here is bbdiag's own fault and is reported as such."""
-        raise NotImplementedError
 
     @classmethod
     def verdicts(cls) -> tuple[Verdict, ...]:
-        """The verdicts this check declares, in the order of its source."""
+        """The verdicts this class declares, in the order of its source."""
         found: dict[str, Verdict] = {}
         for base in reversed(cls.__mro__):
             found |= {
@@ -47,6 +33,26 @@ class Check:
     @classmethod
     def documentation(cls) -> str:
         return inspect.cleandoc(cls.__doc__ or "")
+
+
+class Check(Concluding):
+    """One question about the way to Bitbucket. The subclass's docstring is its documentation.
+
+    Subclasses set `id` (also the file name, "-" written "_"), `title` (reads right after a check
+    mark: "the port accepts connections"), the verdicts as class attributes, the facts they need and
+    give, and `run`. `run` yields findings and facts as soon as they are known: a fact sets free the
+    checks that wait for it while this one goes on.
+    """
+
+    order: ClassVar[int] = 500  # place in the report, causes first; plug-ins come after built-ins
+    kinds: ClassVar[frozenset[str]] = frozenset({"datacenter", "cloud", "unknown"})
+    requires: ClassVar[tuple[type[Fact], ...]] = ()  # without one of these the check is skipped
+    after: ClassVar[tuple[type[Fact], ...]] = ()  # used where there; waited for, not required
+    provides: ClassVar[tuple[type[Fact], ...]] = ()
+
+    def run(self, ctx: Context) -> Iterator[Finding | Fact]:
+        """Diagnose. An exception here is bbdiag's own fault and is reported as such."""
+        raise NotImplementedError
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -17,7 +17,17 @@ import click
 
 from diag.version import VERSION
 
-COMMANDS = ("check", "demo", "explain", "checks", "render", "schema", "completion")
+COMMANDS = (
+    "check",
+    "demo",
+    "explain",
+    "proxy",
+    "checks",
+    "render",
+    "compare",
+    "schema",
+    "completion",
+)
 
 EPILOG = """\b
 Examples:
@@ -27,7 +37,9 @@ Examples:
   bbdiag check bitbucket.example.com:7990 --user jdoe --token-file token.txt
   bbdiag check https://bitbucket.example.com --format json | jq -r .root_cause
   bbdiag demo --fault base-url-localhost
+  bbdiag compare laptop.json ci.json
   bbdiag explain tls-chain-incomplete
+  bbdiag proxy https://bitbucket.example.com
 
 \b
 Exit status:

@@ -29,8 +29,6 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 _RESERVE = 0.3  # seconds kept back at the end of the run, for conclusions and the report
-# The words that are commands, or several words of one: quoted already.
-COMMANDS = frozenset({"curl", "curl_auth", "connect"})
 _TOO_SHORT = 0.3  # seconds: what does not answer in less proves nothing
 
 

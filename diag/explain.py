@@ -6,7 +6,8 @@ import re
 import textwrap
 from collections.abc import Iterator
 
-from diag.check import Check
+from diag.check import Check, Concluding
+from diag.comparing import ASPECTS
 from diag.model import Status, Verdict
 from diag.registry import Checks
 from diag.runner import VERDICTS
@@ -37,19 +38,31 @@ MEANING = {
 }
 
 
+def everything(known: Checks) -> list[type[Concluding]]:
+    """Every check, then every aspect of a comparison."""
+    return [*known.checks, *ASPECTS]
+
+
+def name(told: type[Concluding]) -> str:
+    """What a check or an aspect is called among others."""
+    return told.id if issubclass(told, Check) else f"compare: {told.id}"
+
+
 def all_verdicts(known: Checks) -> list[Verdict]:
-    """Every verdict of every check, and the runner's own."""
-    return [verdict for check in known.checks for verdict in check.verdicts()] + list(VERDICTS)
+    """Every verdict of every check and of comparisons, and the runner's own."""
+    return [told for one in everything(known) for told in one.verdicts()] + list(VERDICTS)
 
 
-def find(known: Checks, code: str) -> tuple[type[Check] | None, Verdict] | None:
-    """The verdict of that code and the check that concludes it."""
-    if found := known.verdict(code):
-        return found
+def find(known: Checks, code: str) -> tuple[type[Concluding] | None, Verdict] | None:
+    """The verdict of that code and what concludes it: a check, if one does."""
+    for one in everything(known):
+        for told in one.verdicts():
+            if told.code == code:
+                return one, told
     return next(((None, verdict) for verdict in VERDICTS if verdict.code == code), None)
 
 
-def verdict(check: type[Check] | None, told: Verdict, width: int) -> Iterator[str]:
+def verdict(check: type[Concluding] | None, told: Verdict, width: int) -> Iterator[str]:
     """A verdict for the terminal."""
     yield told.code
     yield "=" * len(told.code)
@@ -65,21 +78,26 @@ def verdict(check: type[Check] | None, told: Verdict, width: int) -> Iterator[st
     if told.explains:
         yield from _field("explains", ", ".join(told.explains), width)
     if check is not None:
-        yield from _field("found by", f"{check.id} ({check.title})", width)
+        yield from _field("found by", f"{name(check)} ({check.title})", width)
+    for aspect in ASPECTS:
+        if aspect is not check and told.code in {one.code for one in aspect.verdicts()}:
+            yield from _field("also by", f"{name(aspect)} ({aspect.title})", width)
 
 
-def check(told: type[Check], width: int) -> Iterator[str]:
-    """A check for the terminal."""
-    yield f"{told.id}: {told.title}"
-    yield "=" * (len(told.id) + 2 + len(told.title))
+def check(told: type[Concluding], width: int) -> Iterator[str]:
+    """A check, or an aspect of a comparison, for the terminal."""
+    heading = f"{name(told)}: {told.title}"
+    yield heading
+    yield "=" * len(heading)
     for paragraph in told.documentation().split("\n\n"):
         yield from _wrap(" ".join(paragraph.split()), width)
         yield ""
-    facts = ", ".join(fact.__name__ for fact in told.requires) or "nothing"
-    yield from _field("needs", facts, width)
-    given = ", ".join(fact.__name__ for fact in told.provides) or "nothing"
-    yield from _field("gives", given, width)
-    yield ""
+    if issubclass(told, Check):
+        facts = ", ".join(fact.__name__ for fact in told.requires) or "nothing"
+        yield from _field("needs", facts, width)
+        given = ", ".join(fact.__name__ for fact in told.provides) or "nothing"
+        yield from _field("gives", given, width)
+        yield ""
     yield "It can find:"
     for item in told.verdicts():
         if item.status in SHOWN:
@@ -97,7 +115,11 @@ def _readable(template: str) -> str:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return [
+        line
+        for paragraph in text.splitlines() or [""]
+        for line in textwrap.wrap(paragraph, width, break_long_words=False, break_on_hyphens=False)
+    ]
 
 
 def _field(label: str, text: str, width: int) -> Iterator[str]:
@@ -106,7 +128,7 @@ def _field(label: str, text: str, width: int) -> Iterator[str]:
 
 
 def markdown(known: Checks) -> str:
-    """`docs/verdicts.md`: every check and what it can find."""
+    """`docs/verdicts.md`: every check, every aspect of a comparison, and what each can find."""
     lines = [
         "# What bbdiag can find",
         "",
@@ -115,8 +137,8 @@ def markdown(known: Checks) -> str:
         "*fail* means that it cannot work like this, *warn* that somebody should act, *unknown*",
         "that it could not be told (never counted as a failure).",
     ]
-    for item in known.checks:
-        lines += ["", f"## {item.id}", "", f"*Passes when {item.title}.*", ""]
+    for item in everything(known):
+        lines += ["", f"## {name(item)}", "", f"*Passes when {item.title}.*", ""]
         lines += [item.documentation()]
         verdicts = [told for told in item.verdicts() if told.status in SHOWN]
         for told in verdicts:
@@ -131,4 +153,4 @@ def markdown(known: Checks) -> str:
 
 
 def _cell(template: str) -> str:
-    return _readable(template).replace("<", "&lt;").replace("\n", " ")
+    return _readable(template).replace("<", "&lt;").replace("\n", "<br>")

@@ -289,3 +289,36 @@ class CloneTried(Fact):
     can be asked now. From check `git`."""
 
     limited: bool = False  # nothing more is let through: a rate limit
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What Bitbucket noted down of one call of a webhook: part of `Webhook`."""
+
+    outcome: Literal["SUCCESS", "FAILURE", "ERROR"]  # FAILURE: an answer that is no success
+    at: float  # seconds since the epoch, by Bitbucket's clock
+    said: str  # in Bitbucket's words, without addresses: an HTTP status, or why no answer came
+    lasted: float | None = None  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One webhook of Bitbucket Data Center, without its secrets: part of `Webhooks`."""
+
+    id: int
+    url: str = field(repr=False)  # can hold a token: `receiver` is what may be shown of it
+    receiver: str  # "https://hooks.example.com"
+    active: bool
+    events: tuple[str, ...]
+    changed: float = 0.0  # seconds since the epoch
+    deliveries: tuple[Delivery, ...] = ()  # the last one of each outcome, the latest first
+    inherited: bool = False  # it belongs to the project
+
+
+@dataclass(frozen=True, slots=True)
+class Webhooks(Fact):
+    """The secret administers the wanted repository, so that its webhooks are shown to it. From
+    `permission`."""
+
+    webhooks: tuple[Webhook, ...] | None  # None: they were not asked for
+    complete: bool = False  # there are no others on this repository

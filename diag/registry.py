@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from diag.check import Check
-from diag.model import Verdict
 from diag.report import Report, Style
 
 GROUPS = ("diag.checks", "diag.reports")
@@ -47,14 +46,6 @@ class Checks:
 
     def get(self, check_id: str) -> type[Check] | None:
         return next((check for check in self.checks if check.id == check_id), None)
-
-    def verdict(self, code: str) -> tuple[type[Check], Verdict] | None:
-        """The check that concludes `code`, and its verdict."""
-        for check in self.checks:
-            for verdict in check.verdicts():
-                if verdict.code == code:
-                    return check, verdict
-        return None
 
 
 @cache

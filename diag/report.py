@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from diag.model import Finding, Json, Status
@@ -14,6 +15,11 @@ from diag.model import Finding, Json, Status
 SCHEMA_VERSION = 1
 TOOL = "bbdiag"
 LEFT_OUT_CODE = "check-left-out"  # the code of a check that `--skip` named
+
+
+def timestamp(moment: datetime) -> str:
+    """A time as it stands in a report: RFC 3339, UTC, milliseconds. `moment` is in UTC."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def sentence(text: str) -> str:

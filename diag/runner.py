@@ -7,19 +7,16 @@ waiting then is left behind and reported as not finished.
 from __future__ import annotations
 
 import platform
-import shlex
-import string
 import threading
 import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
-from diag import credentials
+from diag import credentials, texts
 from diag import target as targets
 from diag.check import Check
-from diag.context import COMMANDS, Context, DeadlineExceededError, Run, words
+from diag.context import Context, DeadlineExceededError, Run, words
 from diag.facts import Fact, Target
 from diag.model import Finding, Json, Status, Verdict, skip, unknown
 from diag.plan import Plan
@@ -34,6 +31,7 @@ from diag.report import (
     TargetInfo,
     TimingResult,
     conclude,
+    timestamp,
 )
 from diag.secret import Scrubber
 from diag.settings import Settings
@@ -61,26 +59,6 @@ VERDICTS = (UNFINISHED, INTERRUPTED, CRASHED, LEFT_OUT)
 Progress = Callable[[str, str], None]  # (check id, "started" or its status)
 
 
-class _Texts(string.Formatter):
-    """`str.format` for messages: a list reads as "a, b", nothing as "–"."""
-
-    def format_field(self, value: Any, format_spec: str) -> Any:
-        if value is None:
-            return "–"
-        if isinstance(value, (list, tuple)):
-            return ", ".join(map(str, value))
-        return super().format_field(value, format_spec)
-
-
-def _word(text: str) -> str:
-    """`text` as one word of a shell, left alone where it is one already."""
-    try:
-        read = shlex.split(text)
-    except ValueError:  # an odd quotation mark
-        read = []
-    return text if [shlex.quote(part) for part in read] == [text] else shlex.quote(text)
-
-
 class Runner:
     """One run of a plan."""
 
@@ -101,7 +79,6 @@ class Runner:
         self._running: set[str] = set()
         self._changed = threading.Condition()
         self._closed = False  # no outcome is changed any more
-        self._texts = _Texts()
 
     def execute(self) -> Report:
         """Run until everything has ended, the deadline is over, or Ctrl-C."""
@@ -262,22 +239,10 @@ class Runner:
         self._outcomes[check_id].findings.append((finding, result, problem))
 
     def _fill(self, template: str, values: Mapping[str, Json]) -> str:
-        return self.run.scrubber.text(self._texts.vformat(template, (), values))
+        return self.run.scrubber.text(texts.fill(template, values))
 
     def _command(self, template: str, values: Mapping[str, Json]) -> str:
-        """A command to be pasted: what came from outside cannot end its word and begin another."""
-        parts: list[str] = []
-        quoted = False
-        for literal, name, spec, _ in self._texts.parse(template):
-            quoted ^= literal.count("'") % 2 == 1
-            parts.append(literal)
-            if name is None:
-                continue
-            text = self._texts.format_field(values[name], spec or "")
-            if name not in COMMANDS:
-                text = text.replace("'", "'\\''") if quoted else _word(text)
-            parts.append(text)
-        return self.run.scrubber.text("".join(parts))
+        return self.run.scrubber.text(texts.command(template, values))
 
     def _report(self, started_at: datetime, interrupted: bool) -> Report:
         for check_id, timings in self.run.timings.items():
@@ -299,7 +264,7 @@ class Runner:
             version=VERSION,
             run=RunInfo(
                 id=uuid.uuid4().hex,
-                started_at=started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                started_at=timestamp(started_at),
                 duration_ms=self.run.elapsed_ms(),
                 label=None if settings.label is None else self.run.scrubber.text(settings.label),
                 hostname=platform.node(),

@@ -60,6 +60,7 @@ class Settings:
     connect_to: tuple[ConnectTo, ...] = ()
     all_pages: bool = False
     fetch_issuers: bool = False
+    check_revocation: bool = False
     repeat: int = 1
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()

@@ -11,7 +11,15 @@ from datetime import UTC, datetime
 
 from diag import target
 from diag.model import Status
-from diag.report import CheckResult, FindingResult, Problem, Report, RunInfo, TargetInfo
+from diag.report import (
+    CheckResult,
+    FindingResult,
+    Problem,
+    Report,
+    RunInfo,
+    TargetInfo,
+    timestamp,
+)
 from diag.secret import Scrubber, Secret
 from diag.verdicts import CONFIG_INVALID
 from diag.version import VERSION
@@ -53,7 +61,7 @@ def failure(message: str) -> str:
 
 
 def _print(problems: tuple[Problem, ...], checks: tuple[CheckResult, ...]) -> str:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    now = timestamp(datetime.now(UTC))
     report = Report(
         version=VERSION,
         run=RunInfo(uuid.uuid4().hex, now, 0, None, platform.node(), 0),

@@ -211,6 +211,14 @@ GATEWAY_AUTH = fail(
     owner="server-admin",
     reproduce="{curl} -i '{request}'",
 )
+HEADER_TOO_LARGE = fail(
+    "http-header-too-large",
+    "the headers are too large: {what}",
+    remedy="Find who adds them, mostly cookies that a gateway sets again and again; or raise "
+    "the limits (nginx: large_client_header_buffers, proxy_buffer_size).",
+    owner="server-admin",
+    reproduce="{curl} -i -o /dev/null -D - '{request}' | wc -c",
+)
 UPSTREAM_UNAVAILABLE = fail(
     "http-upstream-unavailable",
     "the gateway before Bitbucket has nobody to pass requests on to, or does not want to (HTTP "

@@ -51,17 +51,20 @@ STATIONS = (
     ("links", ("base-url",)),
     ("rights", ("permission", "cloud-scopes", "cloud-permission")),
     ("clone", ("git", "cloud-git")),
+    ("webhook", ("webhook",)),
 )
 
 
 def render(report: Report, style: Style) -> str:
     """The report as text of `style.width` columns."""
-    parts = [*_verdict(report, style), "", _way(report, style), "", _table(report, style)]
+    parts = [*_verdict(report, style), "", *_way(report, style), _table(report, style)]
     others = report.problems[1:]
     if others:
         parts += ["", "Also found:"]
         for problem in others:
             parts += ["", *_problem(problem, style)]
+    if clients := _clients(report):
+        parts += ["", "The way out, by the proxy settings of this place:", "", clients]
     if style.timings:
         parts += ["", _timings(report)]
     parts += ["", *_facts(report, style)]
@@ -113,8 +116,9 @@ def _wrap(text: str, width: int, *, breaking: bool = False) -> list[str]:
     return lines
 
 
-def _way(report: Report, style: Style) -> str:
-    """The way as a line: what holds, where it breaks, what lies behind the break."""
+def _way(report: Report, style: Style) -> list[str]:
+    """The way as a line: what holds, where it breaks, what lies behind the break. A comparison has
+    none."""
     results = {check.id: check for check in report.checks}
     hops: list[tuple[str, Status]] = []
     for name, ids in STATIONS:
@@ -135,7 +139,7 @@ def _way(report: Report, style: Style) -> str:
         line += joint + _paint(name + mark, COLORS[status], style)
         length += width
     lines.append(line)
-    return "\n".join("  " + text for text in lines)
+    return [*("  " + text for text in lines), ""] if hops else []
 
 
 def _through_proxy(checks: list[CheckResult]) -> bool:
@@ -191,6 +195,23 @@ def _why(check: CheckResult, report: Report) -> str:
 
 def _problems(report: Report) -> set[str]:
     return {problem.code for problem in report.problems}
+
+
+def _clients(report: Report) -> str:
+    """Which client goes which way, where they differ or a proxy is among the problems."""
+    findings = [one for check in report.checks if check.id == "proxy" for one in check.findings]
+    told = [finding.evidence.get("clients") for finding in findings]
+    differ = any(finding.code == "proxy-clients-differ" for finding in findings)
+    if not (differ or any(code.startswith("proxy-") for code in _problems(report))):
+        return ""
+    ways: dict[tuple[str, str], list[str]] = {}
+    for client in (one for clients in told if isinstance(clients, list) for one in clients):
+        ways.setdefault((client["way"], client["because"]), []).append(client["client"])
+    rows = [(", ".join(names), *way) for way, names in ways.items()]
+    headers, widths = ("client", "way", "because"), [26, 30, 24]
+    return tabulate(
+        rows, headers=headers, tablefmt="simple", disable_numparse=True, maxcolwidths=widths
+    )
 
 
 def _timings(report: Report) -> str:

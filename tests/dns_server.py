@@ -10,6 +10,7 @@ and the ones below are put together: `later(1.8, addresses("10.0.0.7"))`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -141,6 +142,16 @@ def first(times: int, then: Behaviour, afterwards: Behaviour) -> Behaviour:
 
     def answer(question: Question) -> bool:
         return (afterwards if next(left, None) is None else then)(question)
+
+    return answer
+
+
+def by_turns(*behaviours: Behaviour) -> Behaviour:
+    """One question after the other is answered in another way."""
+    turn = itertools.cycle(behaviours)
+
+    def answer(question: Question) -> bool:
+        return next(turn)(question)
 
     return answer
 

@@ -6,9 +6,27 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diag.bitbucket import cloud, datacenter, lifecycle, listing, reception, rights
+    from diag.bitbucket import (
+        cloud,
+        datacenter,
+        lifecycle,
+        listing,
+        reception,
+        rights,
+        turns,
+        webhooks,
+    )
 
-__all__ = ["cloud", "datacenter", "lifecycle", "listing", "reception", "rights"]
+__all__ = [
+    "cloud",
+    "datacenter",
+    "lifecycle",
+    "listing",
+    "reception",
+    "rights",
+    "turns",
+    "webhooks",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -35,6 +35,11 @@ def webhooks_path(project: str, slug: str | None) -> str:
     return (repository_path(project, slug) if slug else project_path(project)) + "/webhooks"
 
 
+def webhook_path(project: str, slug: str, webhook: int) -> str:
+    """One webhook of a repository; below it lies what Bitbucket noted down of its deliveries."""
+    return f"{webhooks_path(project, slug)}/{webhook}"
+
+
 def git_path(project: str, slug: str) -> str:
     """Where git begins a clone over HTTP, below the base URL."""
     return f"/scm/{quote(project.lower(), safe='~')}/{quote(slug, safe='')}.git/info/refs"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Fetch = Callable[[int, int], "Answer"]  # start and limit of a page
 FIRST, LATER = 100, 1000  # how many to ask for: the server gives no more than its own limit
+# Pages that are read: what is looked for and not among so many is asked for directly, which costs
+# less; and a listing that never ends, as gateways that page by themselves can bring about, does.
+ENOUGH, ALL = 200, 3000
 
 # What follows the base URL in each kind of link.
 _AFTER_BASE = {
@@ -56,15 +59,18 @@ class Page:
     limit: int | None = None
 
 
-def pages(fetch: Fetch, first: int = FIRST, later: int = LATER) -> Iterator[Page]:
-    """Page after page, as each says where the next one starts: permissions leave gaps, so that
-    this cannot be computed. A page that was too large to come in time is asked for again, smaller.
+def pages(
+    fetch: Fetch, first: int = FIRST, later: int = LATER, most: int = ENOUGH
+) -> Iterator[Page]:
+    """Page after page, at most so many, as each says where the next one starts: permissions leave
+    gaps, so that this cannot be computed. A page that was too large to come in time is asked for
+    again, smaller.
 
     Raises:
         PageError: a page cannot be used.
     """
     start, limit = 0, first
-    while True:
+    for _ in range(most):
         answer = fetch(start, limit)
         if answer.failure in ("timeout", "slow") and limit > first:
             limit = later = first

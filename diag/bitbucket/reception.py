@@ -35,6 +35,7 @@ SWALLOWED: Mapping[str, Any] = {
     "segment": net.tcp.SMALL_SEGMENT,
     "heuristic": True,
 }
+_LONGER = 2  # times the timeout: haproxy tries three seconds before it says that nobody is there
 _RECOVERY = 1.2  # seconds after which a gateway that limits requests lets one through again
 _PATIENCE = 0.5  # seconds for a server that speaks first, or hangs up unasked
 _PROBE = b"GET / HTTP/9.9\r\n\r\n"  # answered, or hung up on, by the web server itself
@@ -161,7 +162,8 @@ def judge(answer: Answer) -> Fault | None:
         code = _FAILURES.get(answer.failure)
         return Fault(code, answer, {"what": "those of the answer do not end"}) if code else None
     if fingerprints.header_too_large(answer):
-        what = f"those of a small request, without any token, are answered HTTP {answer.status}"
+        token = "the token" if answer.credential_sent else "no token"
+        what = f"those of a small request, with {token} in it, are answered HTTP {answer.status}"
         return Fault("http-header-too-large", answer, {"what": what})
     own = bool(datacenter.marks(answer))
     if answer.status == 429 and own:
@@ -257,8 +259,8 @@ def _limit(ctx: Context, seen: Visit) -> Fault | None:
     """Where one of the two questions was answered and the other refused on the way: is that a
     limit of requests?
 
-    A limit lets a request through again after a pause, and refuses the next ones at once. A
-    refusal that stays the same is about the path.
+    A limit lets a request through again after a pause, and refuses the next ones at once; or by
+    then it refuses what it let through before. A refusal that stays the same is about the path.
     """
     for refused, other in ((seen.status, seen.properties), (seen.properties, seen.status)):
         if refused.status not in {429, 503} or _is_own(refused) or not _is_served(other):
@@ -268,7 +270,8 @@ def _limit(ctx: Context, seen: Visit) -> Fault | None:
             return fault
         time.sleep(min(_RECOVERY, ctx.remaining))
         if not _is_served(_ask(ctx, refused.url)):
-            return None
+            again = _ask(ctx, other.url)
+            return fault if again.status == refused.status and not _is_own(again) else None
         at_once = _ask_all(ctx, {"one": refused.url, "two": refused.url})
         return None if all(map(_is_served, at_once.values())) else fault
     return None
@@ -295,10 +298,8 @@ def _relation(answer: Answer | None) -> Fault | None:
 
 def _look_around(ctx: Context, seen: Visit, fault: Fault | None) -> Fault:
     """The fault, or what turns out to be behind it: asked as a browser, or in other places."""
-    if ctx.http.swallowed(seen.properties):
-        return Fault("tcp-pmtu-blackhole", seen.properties, SWALLOWED)
-    if (beneath := _beneath(ctx, seen)) is not None:
-        return beneath
+    if (why := _why_late(ctx, seen.properties) or _beneath(ctx, seen)) is not None:
+        return why
     if fault is None and seen.properties.failure is not None:
         return _unclear(seen)
     asked: dict[str, Callable[[], Answer]] = {}
@@ -324,6 +325,23 @@ def _look_around(ctx: Context, seen: Visit, fault: Fault | None) -> Fault:
     if front is not None and not lost and (page := _judge_front(front)) is not None:
         return page
     return fault or _unclear(seen)
+
+
+def _why_late(ctx: Context, answer: Answer) -> Fault | None:
+    """Why an answer is missing: large packets vanish, or a gateway takes its time to say so."""
+    if answer.failure not in {"timeout", "slow"}:
+        return None
+    probes: dict[str, Callable[[], Answer | bool]] = {
+        "swallowed": partial(ctx.http.swallowed, answer)
+    }
+    if answer.failure == "timeout":
+        probes["later"] = partial(_ask, ctx, answer.url, timeout=_LONGER * ctx.timeout)
+    found = ctx.parallel(probes)
+    if found.get("swallowed"):
+        return Fault("tcp-pmtu-blackhole", answer, SWALLOWED)
+    later = found.get("later")
+    fault = judge(later) if isinstance(later, Answer) and later.failure is None else None
+    return fault if fault is not None and fault.certain else None
 
 
 def _other_bases(base: str) -> list[str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diag.facts import Repository
     from diag.net.http import Answer
 
-_HEAD = 4096  # bytes of an answer that may hold secrets: enough for the body of a refusal
+_MOST = 1 << 18  # bytes of an answer with webhooks: a page of 25 with all their statistics
 
 
 class Ask(Protocol):
@@ -78,10 +78,12 @@ def user_listed(ask: Ask, name: str, permission: str, to: Repository | None) -> 
 def webhooks(ask: Ask, project: str, slug: str | None) -> Told:
     """Whether the webhooks of a repository, or project, are shown: to its administrators alone.
 
-    Their content is not looked at: older versions give away the hooks' secrets. No `limit` is sent,
-    for the description of this resource has none.
+    The answer also tells what became of the last deliveries. In older versions it holds the hooks'
+    secrets: `diag.bitbucket.webhooks` takes out of it what is wanted. No `limit` is sent, for the
+    description of this resource has none.
     """
-    answer = ask(datacenter.webhooks_path(project, slug), max_bytes=_HEAD)
+    path = datacenter.webhooks_path(project, slug)
+    answer = ask(path, {"statistics": "true"}, max_bytes=_MOST)
     if answer.status == 200 and answer.failure in (None, "endless"):
         return Told(True, answer)
     refused = datacenter.refusal(answer) in {"forbidden", "nobody"}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from diag.report import Report
+
     _ParamType = click.ParamType[Any]
 else:  # generic only since click 8.4
     _ParamType = click.ParamType
@@ -158,7 +160,7 @@ def option(*names: str, **settings: Any) -> Callable[[C], C]:
 
 
 def report_options(command: C) -> C:
-    """How the report is shown: shared by `check`, `demo` and `render`."""
+    """How the report is shown: shared by `check`, `demo`, `render` and `compare`."""
     for decorate in (
         option("--timings", is_flag=True, help="Show where the time went."),
         option(
@@ -180,3 +182,26 @@ def report_options(command: C) -> C:
     ):
         command = decorate(command)
     return command
+
+
+def read_report(file: str) -> Report:
+    """The report in a file, `-` for standard input.
+
+    Raises:
+        click.UsageError: it cannot be read, or is no report of this schema version.
+    """
+    import json
+    import sys
+    from pathlib import Path
+
+    from diag.report import Report
+    from diag.secret import Scrubber
+
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        # Whoever made the file: no control character of it reaches the terminal.
+        return Report.from_json(Scrubber().json(json.loads(text)))
+    except OSError as error:
+        raise click.UsageError(f"cannot read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise click.UsageError(f"{file} cannot be used: {error}") from None

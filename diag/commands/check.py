@@ -119,6 +119,7 @@ def _spread(args: list[str]) -> list[str]:
     metavar="URL|env|none",
     help="How to get out; env reads HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
 )
+@option("--no-proxy", is_flag=True, help="The same as --proxy none.")
 @option(
     "--timeout", type=Seconds(), default=3.0, show_default=True, help="For one network operation."
 )
@@ -138,6 +139,11 @@ def _spread(args: list[str]) -> list[str]:
 )
 @option("--all-pages", is_flag=True, help="Read the whole repository listing.")
 @option("--fetch-issuers", is_flag=True, help="Fetch a missing intermediate certificate (AIA).")
+@option(
+    "--check-revocation",
+    is_flag=True,
+    help="Ask the CAs (CRL, OCSP) whether the certificates have been revoked.",
+)
 @option(
     "--repeat",
     type=click.IntRange(1, 100),
@@ -166,10 +172,25 @@ def command(ctx: click.Context, /, **options: Any) -> int:
     """
     from diag import output
 
+    options["proxy"] = _way_out(ctx, options)
     report = diagnose(options)
     output.emit(report, options["format_"], timings=options["timings"])
     output.write_files(report, options["output"])
     ctx.exit(report.exit_status(strict=options["strict"]))
+
+
+def _way_out(ctx: click.Context, options: dict[str, Any]) -> Any:
+    """`--proxy`, or "none" for `--no-proxy`: what the call says beats what the environment says.
+
+    Raises:
+        click.UsageError: both are given.
+    """
+    if not options["no_proxy"]:
+        return options["proxy"]
+    given = [ctx.get_parameter_source(name) for name in ("proxy", "no_proxy")]
+    if given[0] is given[1]:
+        raise click.UsageError("--proxy and --no-proxy say two things: give one of them")
+    return options["proxy"] if given[0] is click.core.ParameterSource.COMMANDLINE else "none"
 
 
 def diagnose(options: dict[str, Any]) -> Any:
@@ -243,6 +264,7 @@ def settings_from(options: dict[str, Any]) -> Any:
         connect_to=options["connect_to"],
         all_pages=options["all_pages"],
         fetch_issuers=options["fetch_issuers"],
+        check_revocation=options["check_revocation"],
         repeat=options["repeat"],
         only=tuple(name for names in options["only"] for name in names),
         skip=tuple(name for names in options["skip"] for name in names),

@@ -114,9 +114,11 @@ def _serve(simulator: Any) -> None:
     given = [("--connect-to", rule) for rule in scenario.connect_to]
     given += [("--ca-file", scenario.ca_file), ("--repo", scenario.repo), ("--user", scenario.user)]
     given += [("--for", options.pop("profile", None))]
-    given += [(f"--{name}", f"{value}") for name, value in options.items()]
     arguments = [f"bbdiag check {quote(scenario.url)}"]
     arguments += [f"{name} {quote(value)}" for name, value in given if value]
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        arguments.append(flag if value is True else f"{flag} {quote(str(value))}")
     for name, value in scenario.environ.items():
         click.echo(f"  export {name}={quote(value)}")
     if scenario.token is not None:

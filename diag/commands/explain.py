@@ -25,13 +25,14 @@ def command(ctx: click.Context, /, name: str | None) -> None:
     if name is None:
         output.write_stdout("\n".join(_everything(known)))
         return
-    if check := known.get(name):
-        output.write_stdout("\n".join(explain.check(check, WIDTH)))
+    everything = explain.everything(known)
+    if told := next((one for one in everything if one.id == name), None):
+        output.write_stdout("\n".join(explain.check(told, WIDTH)))
         return
     found = explain.find(known, name)
     if found is None:
         codes = [verdict.code for verdict in explain.all_verdicts(known)]
-        near = difflib.get_close_matches(name, [*codes, *(c.id for c in known.checks)], n=3)
+        near = difflib.get_close_matches(name, [*codes, *(one.id for one in everything)], n=3)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise click.UsageError(
             f"there is no verdict and no check {name!r}.{hint} `bbdiag explain` lists all.", ctx
@@ -40,11 +41,11 @@ def command(ctx: click.Context, /, name: str | None) -> None:
 
 
 def _everything(known: Any) -> Iterator[str]:
-    from diag.explain import PLACEHOLDER, SHOWN
+    from diag.explain import PLACEHOLDER, SHOWN, everything, name
 
-    for check in known.checks:
-        yield f"{check.id}: {check.title}"
-        verdicts = [verdict for verdict in check.verdicts() if verdict.status in SHOWN]
+    for told in everything(known):
+        yield f"{name(told)}: {told.title}"
+        verdicts = [verdict for verdict in told.verdicts() if verdict.status in SHOWN]
         width = max((len(verdict.code) for verdict in verdicts), default=0)
         for verdict in verdicts:
             text = PLACEHOLDER.sub(r"<\1>", verdict.message)

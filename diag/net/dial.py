@@ -54,6 +54,10 @@ class Dialer:
         """Use these addresses for `host`, best first, instead of asking the resolver again."""
         self._addresses[host] = tuple(addresses)
 
+    def addresses(self, host: str) -> tuple[str, ...]:
+        """Those that are used for `host`, best first; the name itself where nobody has said."""
+        return self._addresses.get(host, (host,))
+
     def tunnel(self, host: str, port: int, connector: Connector) -> None:
         """Reach (host, port) by `connector(host, port, timeout)`: a proxy's tunnel."""
         self._tunnels[host, port] = connector
@@ -133,7 +137,7 @@ class Dialer:
         address, to_port = mapped or (host, port)
         end = time.monotonic() + timeout
         failure: OSError = TimeoutError(f"no answer within {timeout:g} s")
-        for candidate in self._addresses.get(address, (address,)):
+        for candidate in self.addresses(address):
             left = end - time.monotonic()
             if left <= 0:
                 break

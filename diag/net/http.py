@@ -133,12 +133,14 @@ class Engine:
         self._grant_tried = False
         self._lock = threading.Lock()
         self._clients: dict[bool, httpx.Client] = {}
+        self._transports: list[_Transport] = []
 
     def client(self, verify: bool) -> httpx.Client:
         with self._lock:
             if verify not in self._clients:
+                self._transports.append(_Transport(self.run, verify))
                 self._clients[verify] = httpx.Client(
-                    transport=_Transport(self.run, verify),
+                    transport=self._transports[-1],
                     cookies=_NoCookies(),
                     trust_env=False,
                     timeout=None,  # noqa: S113 - each exchange times itself
@@ -180,6 +182,13 @@ class Engine:
     def count(self) -> None:
         with self._lock:
             self.requests += 1
+
+    def rest(self) -> None:
+        """Close the connections that are kept for further requests."""
+        with self._lock:
+            transports = list(self._transports)
+        for transport in transports:
+            transport.rest()
 
     def close(self) -> None:
         with self._lock:
@@ -541,6 +550,12 @@ class _Transport(httpx.BaseTransport):
             stream=_Body(response),
             extensions={"http_version": response.extensions.get("http_version", b"HTTP/1.1")},
         )
+
+    def rest(self) -> None:
+        """Close the idle connections; whoever would just have used one gets a new one."""
+        for connection in self._kept.connections:
+            if connection.is_idle():
+                connection.close()
 
     def close(self) -> None:
         self._kept.close()

@@ -6,7 +6,6 @@ import errno
 import socket
 import struct
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -124,75 +123,6 @@ def overflows(address: str, port: int) -> int | None:
             answer.sock.close()
     after = kernel.overflows()
     return 0 if before is None or after is None else after - before
-
-
-# Several connects to the same door
-
-
-@dataclass(frozen=True, slots=True)
-class Steadiness:
-    """How several connects to the same door went: held together, then one by one.
-
-    Each is "open", "resent" (open, but a SYN was lost on the way) or another kind of answer.
-    """
-
-    together: tuple[str, ...]
-    alone: tuple[str, ...]
-
-    @property
-    def allowed(self) -> int | None:
-        """How many connections there may be, or may be opened so fast, if such a limit shows: the
-        first so many came up at once, none of the others did, and one by one they do."""
-        count = self.together.count("open")
-        others = self.together[count:]
-        if count == 0 or len(others) < 2 or "open" in others:
-            return None
-        rejected = not {"silent", "resent"} & set(others)
-        return count if rejected or set(self.alone) == {"open"} else None
-
-    @property
-    def lost(self) -> int:
-        """Connects that met packet loss."""
-        return sum(kind in {"silent", "resent"} for kind in (*self.together, *self.alone))
-
-    @property
-    def steady(self) -> bool:
-        return set(self.together + self.alone) == {"open"}
-
-
-def steadiness(address: str, port: int, times: int, timeout: float) -> Steadiness:
-    """Connect `times` times, holding all connections, then up to three times with pauses.
-
-    A lost SYN is resent after one second; the kernel tells how many were (TCP_INFO). Takes up to
-    1.4 s, and as much again for each connect of the second part, which ends at the first loss.
-    """
-    wait = min(timeout, 1.3)
-    time.sleep(0.1)  # lets a limit forget the connections of a moment ago
-    together = _connects([Door(address, port)] * times, wait)
-    alone: list[str] = []
-    while len(alone) < min(times, 3) and set(alone) <= {"open"}:
-        time.sleep(0.4)  # lets a rate limit recover
-        alone += _connects([Door(address, port)], wait)
-    return Steadiness(together, tuple(alone))
-
-
-def _connects(doors: Sequence[Door], timeout: float) -> tuple[str, ...]:
-    """One connect for each door, all held until the last has ended; in the order of their start."""
-    answers: list[Answer] = []
-    try:
-        answers += knock(doors, timeout=timeout, tries=1, adapt=False)
-        answers.sort(key=lambda answer: answer.started)
-        return tuple(map(_quality, answers))
-    finally:
-        for answer in answers:
-            if answer.sock is not None:
-                abort(answer.sock)
-
-
-def _quality(answer: Answer) -> str:
-    if answer.sock is not None and (info := tcp_info(answer.sock)) and info.total_retransmits:
-        return "resent"
-    return answer.kind
 
 
 # A connection that came up

@@ -55,6 +55,11 @@ def test_a_page_that_is_too_large_is_asked_for_again_smaller() -> None:
         list(turn(late))
 
 
+def test_a_listing_without_end_is_read_no_further_than_that() -> None:
+    asked = [one.start for one in listing.pages(lambda start, _: page(start, start + 1), most=7)]
+    assert asked == [0, 1, 2, 3, 4, 5, 6]
+
+
 @pytest.mark.parametrize(
     ("answers", "reason", "start"),
     [

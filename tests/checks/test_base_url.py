@@ -231,7 +231,7 @@ def test_ssh_on_another_host_is_all_right_where_it_answers(meet: Meet) -> None:
     [
         ("ssh://git@localhost:7999", "this machine itself"),
         ("ssh://git@127.0.0.1:7999", "this machine itself"),
-        ("ssh://git@ssh.example.invalid:7999", "the name does not exist"),
+        ("ssh://git@ssh.example.invalid:7999", "the name does not resolve"),
     ],
 )
 def test_ssh_links_to_nowhere(meet: Meet, url: str, reason: str) -> None:

@@ -71,7 +71,9 @@ def test_hosting_over_http_is_off(meet: Meet) -> None:
     [
         (Response(404, [MARK], b"not here"), "git-http-disabled", "bitbucket-admin"),
         (Response(404, [], b"<html>nginx</html>"), "git-http-disabled", "server-admin"),
-        (Response(302, [("Location", "https://sso/login")]), "git-unclear", "server-admin"),
+        (Response(302, [("Location", "https://sso/login")]), "http-sso-login", "server-admin"),
+        (Response(302, [("Location", "https://elsewhere/")]), "git-unclear", "server-admin"),
+        (Response(403, [], b"<html>nginx</html>"), "http-waf-blocked", "network-admin"),
         (Response(200, [("Content-Type", "text/html")], b"<p>"), "git-unclear", "server-admin"),
         (Response(500, [MARK], b"oops"), "server-error", "bitbucket-admin"),
         (Response(429, [MARK], b"slow down"), "rate-limited", "bitbucket-admin"),

@@ -411,11 +411,16 @@ def limited(pause: float, *, status: int = 503) -> Site:
     return answer
 
 
-@pytest.mark.parametrize("status", [503, 429])
-def test_a_gateways_limit_is_proven(status: int) -> None:
-    with site(limited(1.0, status=status)) as server:
+@pytest.mark.parametrize(("status", "pause"), [(503, 1.0), (503, 30.0), (429, 1.0)])
+def test_a_gateways_limit_is_proven(status: int, pause: float) -> None:
+    with site(limited(pause, status=status)) as server:
         report, _ = ask(server)
     assert report.root_cause == "http-gateway-rate-limited"
+
+
+def test_a_refusal_of_one_path_is_no_limit(meet: Meet) -> None:
+    met = meet(at(PROPERTIES, lambda: nginx(503, "Service Unavailable")))
+    assert met.report.root_cause == "http-upstream-unavailable"
 
 
 def test_one_refusal_that_does_not_come_back_is_no_limit() -> None:
@@ -614,6 +619,26 @@ def test_the_banner_of_ssh_is_told() -> None:
     with serving(greet) as server:
         report, _ = ask(server)
     assert "OpenSSH_9.2p1" in report.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (lambda: nginx(503, "Service Unavailable"), "http-upstream-unavailable"),
+        (lambda: nginx(504, "Gateway Time-out"), "http-gateway-timeout"),
+        (lambda: nginx(404, "Not Found"), "http-response-timeout"),
+    ],
+)
+def test_a_gateway_that_tries_for_long_is_heard(answer: Callable[[], Response], code: str) -> None:
+    """haproxy says only after three seconds that its server does not take connections."""
+
+    def late(_request: Request) -> Response:
+        time.sleep(0.8)
+        return answer()
+
+    with site(late) as server:
+        report, _ = ask(server, timeout=0.6)
+    assert [problem.code for problem in report.problems] == [code]
 
 
 # how it ends

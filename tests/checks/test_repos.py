@@ -284,7 +284,7 @@ def test_json_that_is_no_page_is_no_proof_of_anything(
     assert met.report.exit_status() == 4
 
 
-def test_a_listing_without_end_leaves_time_for_the_rest(meet: Meet) -> None:
+def test_a_listing_without_end_is_given_up(meet: Meet) -> None:
     """Every page is followed by another: the wanted repository is asked for directly in the end."""
 
     def endless(request: Request, forward: Answer) -> Response:
@@ -295,11 +295,11 @@ def test_a_listing_without_end_leaves_time_for_the_rest(meet: Meet) -> None:
         body = {"values": [other], "isLastPage": False, "nextPageStart": start + 1}
         return Response(200, [("Content-Type", "application/json")], json.dumps(body).encode())
 
-    met = meet(through(endless), options={"deadline": 3.0})
+    met = meet(through(endless))
     assert met.problems == []
     assert met.codes("repos") == ["repos-not-listed"]
     assert met.codes("permission") == ["permission-ok"]
-    assert met.report.run.duration_ms < 3000
+    assert met.report.run.requests < 250
 
 
 def hang(connection: Connection, _response: Response) -> None:

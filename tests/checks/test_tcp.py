@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -15,7 +16,7 @@ from diag.context import Context
 from diag.facts import Addresses, Fact, Route, Target
 from diag.net.doors import Kind
 from tests.conftest import make_settings
-from tests.lab import CLIENT4, ROUTER4, SERVER4, SERVER6, http_answer
+from tests.lab import CLIENT4, ROUTER4, ROUTERS4, ROUTERS6, SERVER4, SERVER6, http_answer
 
 if TYPE_CHECKING:
     from diag.report import Problem, Report
@@ -170,6 +171,95 @@ def test_a_router_that_lets_nothing_through(
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize(
+    ("address", "routers"), [(SERVER4, ROUTERS4), (SERVER6, ROUTERS6)], ids=["IPv4", "IPv6"]
+)
+def test_the_hop_is_named(lab: Lab, try_: Try, address: str, routers: tuple[str, ...]) -> None:
+    lab.lengthen(2)
+    lab.rules(
+        "router2",
+        "forward",
+        "tcp dport 443 drop",
+        "tcp dport 444 reject with icmpx admin-prohibited",
+        "tcp dport 445 reject with icmpx host-unreachable",
+        "tcp dport 446 reject with icmpx no-route",
+    )
+    with ThreadPoolExecutor() as pool:
+        silent, *rejected = pool.map(
+            lambda port: problem(lab.call("client", try_, address, port=port)), range(443, 447)
+        )
+    assert silent.code == "tcp-filtered"
+    assert (
+        f"connects get as far as {routers[1]} (hop 2), but not to {routers[2]} (hop 3), which"
+        " answers to port" in silent.message
+    )
+    assert f"Ask who runs {routers[1]} and {routers[2]} (hop 3)" in silent.remedy
+    assert silent.evidence["path"] == {
+        "connects": [{"hop": at, "from": [routers[at - 1]]} for at in (1, 2)],
+        "reference": silent.evidence["path"]["reference"],  # type: ignore[index,call-overload]
+        "others": [{"hop": at, "from": [routers[at - 1]]} for at in (1, 2, 3)],
+        "host_hop": 4,
+    }
+    assert f"tracepath -n {address}" in silent.reproduce[-1]
+    for found, code, middle in zip(
+        rejected,
+        ("tcp-admin-prohibited", "tcp-host-unreachable", "tcp-net-unreachable"),
+        ("rejects connections", "says that the host", "has no route"),
+        strict=True,
+    ):
+        assert found.code == code
+        assert found.message.startswith(f"{routers[1]} (hop 2) {middle}")
+
+
+@pytest.mark.lab
+def test_the_way_is_looked_at_only_after_a_failure(lab: Lab, try_: Try) -> None:
+    lab.serve("server", 443)
+    lab.nft(
+        "client",
+        "table ip count { counter low {}; chain c { type filter hook output priority -1;"
+        " ip ttl < 64 counter name low; }; }",
+    )
+    assert lab.call("client", try_, SERVER4).verdict == "ok"
+    shown = lab.run("client", ["nft", "list", "counters"], check=True).stdout
+    assert "packets 0 " in shown
+
+
+@pytest.mark.lab
+def test_a_rule_for_one_port_of_connect_to_keeps_the_others_untouched(lab: Lab, try_: Try) -> None:
+    lab.rules("server", "input", "tcp dport 443 drop")
+    lab.nft(
+        "client",
+        "table ip count { counter other {}; chain c { type filter hook output priority 0;"
+        f" ip daddr {SERVER4} tcp dport != 443 counter name other;"
+        f" ip daddr {SERVER4} meta l4proto != tcp counter name other; }}; }}",
+    )
+    rule = f"{HOST}:443:{SERVER4}:443"
+    found = problem(
+        lab.call("client", try_, SERVER4, source="connect-to", connect_to=(rule,), timeout=1)
+    )
+    assert f"connects get as far as {ROUTER4} (hop 1); nothing answers" in found.message
+    shown = lab.run("client", ["nft", "list", "counters"], check=True).stdout
+    assert "packets 0 " in shown
+
+
+@pytest.mark.lab
+def test_a_short_deadline_leaves_the_verdict_without_the_hop(lab: Lab, try_: Try) -> None:
+    lab.rules("router", "forward", "tcp dport 443 drop")
+    found = problem(lab.call("client", try_, SERVER4, deadline=5))
+    assert found.code == "tcp-filtered"
+    assert "path" not in found.evidence
+
+
+@pytest.mark.lab
+def test_packets_that_go_round_in_circles(lab: Lab, try_: Try) -> None:
+    lab.lengthen(1)
+    lab.ip("router2", "route replace 10.77.2.0/24 via 10.77.12.1")
+    found = problem(lab.call("client", try_, SERVER4))
+    assert found.code == "tcp-host-unreachable"
+    assert f"in circles between {ROUTER4} and {ROUTERS4[1]}" in found.message
+
+
+@pytest.mark.lab
 def test_a_silence_is_told_with_what_other_ports_say(lab: Lab, try_: Try) -> None:
     lab.rules("router", "forward", "tcp dport { 443, 8443 } drop")
     lab.serve("server", 80, http_answer(404))
@@ -316,33 +406,6 @@ def test_of_two_failures_ipv4_tells_more_than_no_ipv6(lab: Lab, try_: Try) -> No
     lab.ip("client", "-6 route del default")
     lab.rules("router", "forward", "tcp dport 443 drop")
     assert problem(lab.call("client", try_, SERVER6, SERVER4)).code == "tcp-filtered"
-
-
-# several connects
-
-
-@pytest.mark.lab
-@pytest.mark.parametrize(
-    ("rule", "expected"),
-    [
-        ("accept", None),
-        ("ct count over 2 reject with tcp reset", "tcp-connection-limited"),
-        ("tcp flags syn numgen inc mod 2 == 0 drop", "tcp-lossy"),
-    ],
-)
-def test_repeated_connects(lab: Lab, try_: Try, rule: str, expected: str | None) -> None:
-    lab.rules("server", "input", f"tcp dport 443 {rule}")
-    lab.serve("server", 443)
-    report = lab.call("client", try_, SERVER4, repeat=6)
-    if expected is None:
-        assert report.verdict == "ok"
-        return
-    found = problem(report)
-    assert found.code == expected
-    if expected == "tcp-lossy":
-        assert str(found.status) == "warn"
-    else:
-        assert (found.evidence["allowed"], found.evidence["count"]) == (2, 6)
 
 
 # the whole program

@@ -123,7 +123,7 @@ def test_the_report_goes_to_standard_output_and_nothing_else_does(tmp_path: Path
 def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
     for text in ("", "[]", "{}", '{"schema_version": 2}', "\x00"):
         (tmp_path / "r.json").write_text(text, encoding="utf-8")
-        assert "cannot be shown" in bbdiag("render", str(tmp_path / "r.json"), expect=2).stderr
+        assert "cannot be used" in bbdiag("render", str(tmp_path / "r.json"), expect=2).stderr
 
 
 def test_the_exit_status_does_not_depend_on_the_format() -> None:

@@ -17,7 +17,8 @@ from diag.runner import VERDICTS
 CHECKS = registry.checks().checks
 FAMILIES = {
     "base", "check", "clock", "cloud", "auth", "dns", "git", "http", "input", "perm", "proxy",
-    "rate", "repos", "server", "tcp", "tls", "version", "vantage", "ports", "permission",
+    "rate", "repos", "server", "steady", "tcp", "tls", "version", "vantage", "ports", "permission",
+    "webhook",
 }  # fmt: skip
 DECLARED = [(check, verdict) for check in CHECKS for verdict in check.verdicts()]
 ROOT = Path(inspect.getfile(registry)).parents[1]

@@ -37,6 +37,7 @@ P = ParamSpec("P")
 HOST = "bb.lab.test"
 URL = f"https://{HOST}"
 REPO = "MOB/app"
+REQUESTS = 12  # of a run where all is well, unless more are asked for
 ORDER = (  # of the families: the way a connection goes
     "input",
     "dns",
@@ -47,6 +48,7 @@ ORDER = (  # of the families: the way a connection goes
     "bitbucket",
     "cloud",
     "compare",
+    "healthy",
 )
 
 
@@ -85,6 +87,7 @@ class Case:
     seen: tuple[str, ...] = ()  # what must be told besides: the other fault of two
     told: tuple[str, ...] = ()  # texts that the message or the remedy must hold
     excuse: str = ""  # why something else than `root` is expected: then nothing is asserted of it
+    requests: int = REQUESTS  # the most that may be sent where all is well
 
     @property
     def row(self) -> str:
@@ -160,15 +163,23 @@ class Family:
         return declare
 
     def healthy(
-        self, id_: str, title: str, *, deserved: Iterable[str] = (), **arguments: Any
+        self,
+        id_: str,
+        title: str,
+        *,
+        deserved: Iterable[str] = (),
+        requests: int = REQUESTS,
+        **arguments: Any,
     ) -> Callable[[Callable[Concatenate[Town, P], Built]], Callable[Concatenate[Town, P], Built]]:
-        """Declare a shape that is in order; `deserved`: warnings that are true all the same."""
+        """Declare a shape that is in order; `deserved`: warnings that are true all the same;
+        `requests`: how many may be sent at most."""
 
         def declare(
             build: Callable[Concatenate[Town, P], Built],
         ) -> Callable[Concatenate[Town, P], Built]:
             made = partial(build, **arguments)
-            self._cases.append(Case(f"ok-{id_}", title, made, None, frozenset(deserved)))
+            case = Case(f"ok-{id_}", title, made, None, frozenset(deserved), requests=requests)
+            self._cases.append(case)
             return build
 
         return declare

@@ -49,9 +49,10 @@ class Outcome:
         more = set(codes) - {case.root, *case.seen} - case.also
         if missing or more:
             return f"not told: {missing}, told beyond need: {sorted(more)}\n{result.text}"
-        if case.is_healthy and result.status != 0:
-            return f"exit status {result.status}\n{result.text}"
-        texts = [result.message, *[one["remedy"] for one in result.report["problems"][:1]]]
+        if case.is_healthy and (result.status != 0 or not 0 < result.requests <= case.requests):
+            return f"exit status {result.status}, {result.requests} requests\n{result.text}"
+        problems = result.report["problems"][:1]
+        texts = [one[part] for one in problems for part in ("message", "remedy")]
         silent = [one for one in case.told if not any(one in text for text in texts)]
         return f"{silent} is not in {texts}" if silent else ""
 
@@ -81,7 +82,9 @@ def run(case: Case, peers: Mapping[str, Peer]) -> Outcome:
 def _said(peer: Peer, built: Town, call: Call) -> str:
     try:
         said = peer(built, call)
-        return said.replace(built.token, "SECRET") if built.token else said
+        for secret in filter(None, (built.token, *built.secrets)):
+            said = said.replace(secret.strip(), "SECRET")
+        return said
     except subprocess.TimeoutExpired as error:
         return f"still running after {error.timeout:.0f} s"
 

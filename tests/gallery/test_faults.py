@@ -18,18 +18,6 @@ from tests.lab import ROUTER4, SERVER4, SERVER6
 pytestmark = pytest.mark.lab
 
 
-# the URL
-
-
-def test_no_scheme_and_a_port_without_tls(town: Town) -> None:
-    """What follows from taking it for https:// is no second fault."""
-    town.dns()
-    town.lab.expose("server", 7990, town.bitbucket(base_url=f"http://{HOST}:7990"))
-    result = town.check(f"{HOST}:7990")
-    assert result.codes == ["input-url-missing-scheme"]
-    assert f"http://{HOST}:7990" in result.message
-
-
 # DNS: dnsmasq
 
 
@@ -228,33 +216,6 @@ def test_an_expired_certificate_is_seen_through_squid_too(town: Town) -> None:
     [line] = result.report["problems"][0]["reproduce"]
     seen = town.lab.run("client", ["sh", "-c", line]).stdout
     assert seen.startswith("notBefore="), line
-
-
-# HTTP: nginx
-
-
-@pytest.mark.parametrize(
-    ("location", "code"),
-    [
-        ("proxy_set_header Authorization '';", "http-authorization-stripped"),
-        ("} location /rest { deny all;", "http-waf-blocked"),
-        ("} location /rest/api/1.0 { proxy_pass http://127.0.0.1:1;", "http-bad-gateway"),
-        ("} location /rest { return 302 https://sso.lab.test/?SAMLRequest=x;", "http-sso-login"),
-        ("limit_req zone=lab;", "http-gateway-rate-limited"),
-    ],
-)
-def test_what_nginx_may_do_to_requests(town: Town, location: str, code: str) -> None:
-    town.dns()
-    zone = "limit_req_zone $server_port zone=lab:1m rate=1r/s;"
-    town.nginx(town.site(town.bitbucket(), location=location), http=zone)
-    assert town.check().root_cause == code
-
-
-def test_nobody_has_the_name_of_the_redirect(town: Town) -> None:
-    town.dns()
-    moved = "return 301 https://stash.corp.example$request_uri;"
-    town.nginx(town.site(town.bitbucket(), site=moved))
-    assert town.check().codes == ["http-redirect-dead-host"]
 
 
 # Bitbucket, seen through nginx

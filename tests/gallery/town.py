@@ -26,15 +26,19 @@ from tests.certificates import Identity, root
 from tests.dns_server import DnsServer
 from tests.gallery.case import HOST, REPO, URL, Call
 from tests.lab import ROUTER4, SERVER4
+from tests.proxy_server import serving
 
 if TYPE_CHECKING:
+    from diag.simulator.scenario import Scenario
     from tests.dns_server import Zone
     from tests.lab import Lab, Place
+    from tests.proxy_server import Talk
 
 PROXY = f"http://{ROUTER4}:3128"
 TINYPROXY = f"http://{ROUTER4}:8888"
 # Deserved in all of this network: the product of the default profile comes from the internet.
 PRIVATE = "dns-private-address"
+USAGE = "input-config-invalid"  # alone is told on standard error too
 DEADLINE = 20.0  # seconds, the default
 _START = 5.0  # seconds that starting Python may take beside the run itself, on a busy machine
 _VALIDATOR = jsonschema.Draft202012Validator(schema())
@@ -97,11 +101,18 @@ class Result:
     text: str
     status: int
     seconds: float = 0.0  # that the program took
+    runs: tuple[Result, ...] = ()  # that are compared, if it is a comparison
 
     @property
     def codes(self) -> list[str]:
         """The problems but the one that everybody has here."""
         return [one["code"] for one in self.report["problems"] if one["code"] != PRIVATE]
+
+    @property
+    def requests(self) -> int:
+        """How many were sent; in a comparison, the most of one run."""
+        number: int = self.report["run"]["requests"]
+        return max([number, *[run.requests for run in self.runs]])
 
     @property
     def root_cause(self) -> str | None:
@@ -121,6 +132,7 @@ class Town:
         self.lab = lab
         self.directory = directory
         self.token = CREDENTIALS["admin-token"].secret
+        self.secrets: list[str] = []  # what no output may hold besides the token
         self.ca = root()
         self.ca_file = self.write("ca.pem", self.ca.pem)
         self._stack = stack
@@ -141,21 +153,35 @@ class Town:
         self.lab.resolv_conf("client", f"nameserver {ROUTER4}\n")
 
     def bitbucket(
-        self, fault: str | None = None, *, base_url: str = URL, ssh: str | None = HOST, **knobs: Any
+        self,
+        fault: str | None = None,
+        *,
+        base_url: str = URL,
+        ssh: str | None = HOST,
+        instance: Mapping[str, object] | None = None,
+        **knobs: Any,
     ) -> int:
         """Start the embedded Bitbucket on the server; its port on loopback, without TLS.
 
-        `ssh`: the host of its clone links; None: SSH is off.
+        `ssh`: the host of its clone links; None: SSH is off. `instance`: what its administrator has
+        set up differently, by the names of the simulator's `Instance`.
         """
         started = Simulator(fault, tls=False, base_url=base_url, **knobs)
         started.instance.ssh_url = ssh and f"ssh://git@{ssh}:7999"
-        self.lab.call("server", started.start)
-        self._stack.callback(self.lab.call, "server", started.stop)
+        for name, value in (instance or {}).items():
+            setattr(started.instance, name, value)
+        scenario = self.start(started)
         if fault is not None:
-            self.token = started.scenario.token
+            self.token = scenario.token
         if ssh:
             self.lab.serve("server", 7999, lambda sock: sock.sendall(b"SSH-2.0-lab\r\n"))
         return started.port
+
+    def start(self, simulator: Simulator) -> Scenario:
+        """Start an embedded Bitbucket on the server's loopback; how it expects to be called."""
+        self.lab.call("server", simulator.start)
+        self._stack.callback(self.lab.call, "server", simulator.stop)
+        return simulator.scenario
 
     def dns_server(
         self, zone: Zone, place: Place = "router", address: str = ROUTER4, **options: Any
@@ -263,6 +289,15 @@ class Town:
         self.lab.wait_for("router", int(port), host)
         return {"HTTPS_PROXY": TINYPROXY, "http_proxy": TINYPROXY}
 
+    def own_proxy(self, talk: Talk, port: int = 3129) -> str:
+        """Start a proxy of `tests.proxy_server` on the server, whose ports it reaches on loopback;
+        its address."""
+        running = serving(talk)
+        server = self.lab.call("server", running.__enter__)
+        self._stack.callback(self.lab.call, "server", running.__exit__, None, None, None)
+        self.lab.expose("server", port, server.port)
+        return f"{SERVER4}:{port}"
+
     # the command
 
     def check(
@@ -283,11 +318,12 @@ class Town:
         """Run the command as a case wants it; in several places, and compare what came of it."""
         if built is None or isinstance(built, Call):
             return self._run(built or Call())
-        files = []
+        files, runs = [], []
         for number, call in enumerate(built):
-            labelled = replace(call, options=(*call.options, "--label", call.place))
-            files.append(self.write(f"{number}.json", self._run(labelled).text))
-        return self._bbdiag("client", "compare", *map(str, files))
+            labelled = replace(call, options=("--label", call.place, *call.options))
+            runs.append(self._run(labelled))
+            files.append(self.write(f"{number}.json", runs[-1].text))
+        return replace(self._bbdiag("client", "compare", *map(str, files)), runs=tuple(runs))
 
     def _run(self, call: Call) -> Result:
         arguments = [
@@ -319,18 +355,20 @@ class Town:
     def _held_against_the_contract(
         self, done: subprocess.CompletedProcess[str], spent: float
     ) -> Result:
-        assert done.stderr == ""
         report = json.loads(done.stdout)
         _VALIDATOR.validate(report)
         problems = report["problems"]
         wrong_call = bool(problems) and problems[0]["check"] == "input"
+        usage = bool(problems) and problems[0]["code"] == USAGE
+        assert bool(done.stderr) is usage, done.stderr
         statuses = {"ok": 0, "warn": 0, "unknown": 4, "fail": 2 if wrong_call else 1}
         assert done.returncode == statuses[report["verdict"]]
         order = [("fail", "unknown", "warn").index(one["status"]) for one in problems]
         assert order == sorted(order)
         assert PRIVATE not in [one["code"] for one in problems[:-1]], "the least of all worries"
         assert report["run"]["duration_ms"] <= DEADLINE * 1000
-        assert self.token is None or self.token not in done.stdout
+        for secret in (self.token or "", *self.secrets):
+            assert not secret or secret.strip() not in done.stdout + done.stderr
         assert not any(unfit(text) for text in texts(report))
         return Result(report, done.stdout, done.returncode, spent)
 
