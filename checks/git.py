@@ -108,7 +108,7 @@ class Git(Troubles, Check):
             and answer.failure in (None, "endless")
         ):
             return self.OK(**evidence)
-        if (common := trouble(ctx, answer)) is not None:
+        if (common := trouble(ctx, answer, plain=True)) is not None:
             return common
         evidence["said"] = said(ctx, answer)
         if answer.status == 401 and ctx[Identity].kind == "anonymous":

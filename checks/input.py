@@ -17,6 +17,7 @@ from diag.api import (
     Verdict,
     cafile,
     fail,
+    net,
     ok,
     target,
     tokens,
@@ -187,7 +188,8 @@ class Input(Check):
             yield Credential(given.secret, scheme, user, given.source)
 
         # Last, because it takes a while and the network can be awaited meanwhile.
-        if content is not None and (names := cafile.only_servers(content)):
+        holds_ca = content is not None and net.tls.holds_ca(content)
+        if content is not None and not holds_ca and (names := cafile.only_servers(content)):
             contains = f"only certificates of servers ({ctx.quote(names)})"
             yield self.CA_NOT_A_CA(**_ca_evidence(ctx), contains=contains)
         elif parsed.target is not None and problem is None and flaw is None:

@@ -115,12 +115,16 @@ _BY_STRANGERS = {
 }
 
 
-def trouble(ctx: Context, answer: Answer) -> Finding | None:
+def trouble(ctx: Context, answer: Answer, *, plain: bool = False) -> Finding | None:
     """What is wrong with an answer, where that would be wrong with any: it came broken or not at
-    all, a rate limit, a failing Bitbucket, a gateway. None if it is nothing of that."""
+    all, a rate limit, a failing Bitbucket, a gateway. None if it is nothing of that.
+
+    `plain`: a stranger only counts who shows what he is, as the caller has a better name for a
+    refusal.
+    """
     verdict = general(answer)
     if verdict is None:
-        return stranger(ctx, answer)
+        return stranger(ctx, answer, plain=plain)
     if ctx.http.swallowed(answer):
         from diag.bitbucket import reception
 
@@ -128,9 +132,9 @@ def trouble(ctx: Context, answer: Answer) -> Finding | None:
     return _found(ctx, verdict, answer)
 
 
-def stranger(ctx: Context, answer: Answer) -> Finding | None:
+def stranger(ctx: Context, answer: Answer, *, plain: bool = False) -> Finding | None:
     """Somebody on the way who answers in Bitbucket's place, as far as it can be told: by what he
-    sends, or by the marks that are missing and get through otherwise."""
+    sends, or unless `plain` by the marks that are missing and get through otherwise."""
     from diag.bitbucket import reception
 
     if answer.failure is not None or datacenter.errors(answer):
@@ -142,7 +146,7 @@ def stranger(ctx: Context, answer: Answer) -> Finding | None:
     marked = isinstance(instance, Instance) and "X-AREQUESTID" in instance.marks
     sure = fault.certain and answer.status != 401
     refused = (answer.status or 0) >= 400
-    if not sure and not (marked and refused):
+    if not sure and (plain or not (marked and refused)):
         return None
     return _found(ctx, _BY_STRANGERS[fault.code], answer, fault.more)
 

@@ -116,6 +116,14 @@ def legacy_context() -> ssl.SSLContext:
     return context
 
 
+def holds_ca(pem: bytes) -> bool:
+    """Whether there is a certificate of a CA among these, in the eyes of OpenSSL."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with contextlib.suppress(ValueError, OSError):  # UnicodeDecodeError, ssl.SSLError
+        context.load_verify_locations(cadata=pem.decode("ascii"))
+    return context.cert_store_stats()["x509_ca"] > 0
+
+
 class Trust:
     """The certificate stores of one run. Thread-safe; every context is built once, when needed.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.gallery.case import Case
 
-SIDE_BY_SIDE = 4
+SIDE_BY_SIDE = 6
 
 Peer = Callable[[Town, Call], str]
 

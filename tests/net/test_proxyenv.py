@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -92,6 +95,35 @@ CASES = [
     *((url, {"http_proxy": PROXY, "https_proxy": PROXY, "NO_PROXY": text}) for url, text in LISTS),
     *((f"{scheme}://{NAME}/", environ) for scheme in ("http", "https") for environ in VARIABLES),
 ]
+
+
+RECORDED = Path(__file__).with_name("proxy_clients.json")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a program that is not everywhere answered, in the order of the questions.
+
+    It is asked itself where it is installed; UPDATE_GOLDEN=1 keeps what it says, for elsewhere.
+    """
+
+    version: str
+    answers: list[Any]
+
+    @classmethod
+    def of(cls, client: str, asked: Recorded | None) -> Recorded:
+        kept: dict[str, Any] = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
+        if asked is not None and os.environ.get("UPDATE_GOLDEN"):
+            lines = {**kept, client: vars(asked)}
+            text = ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(lines.items()))
+            RECORDED.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
+        return asked or cls(**kept[client])
+
+    def oracle(self) -> Oracle:
+        """The answers to `CASES`, by case."""
+        asked = [json.dumps(case) for case in CASES]
+        answers = dict(zip(asked, self.answers, strict=True))
+        return lambda url, environ: answers[json.dumps([url, environ])]
 
 
 def disagreements(dialect: Dialect, oracle: Oracle) -> list[str]:
@@ -224,24 +256,28 @@ JAVA_CASES: list[tuple[dict[str, str], tuple[str, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("environ", "urls"), JAVA_CASES)
-def test_java_decides_as_we_say(
-    environ: dict[str, str], urls: tuple[str, ...], tmp_path: Path
-) -> None:
+def ask_java(directory: Path) -> Recorded | None:
     java = shutil.which("java")
     if java is None or shutil.which("javac") is None:
-        pytest.skip("no JDK is installed")
-    source = tmp_path / "Ask.java"
+        return None
+    source = directory / "Ask.java"
     source.write_text(JAVA)
-    done = subprocess.run(
-        [java, "-XX:TieredStopAtLevel=1", str(source), *urls],
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    theirs = [as_url(line) for line in done.stdout.splitlines()]
-    assert [proxyclients.java(*parts(url)[:2], environ).proxy for url in urls] == theirs
+    answers = []
+    for environ, urls in JAVA_CASES:
+        argv = [java, "-XX:TieredStopAtLevel=1", str(source), *urls]
+        done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=True)
+        answers.append([as_url(line) for line in done.stdout.splitlines()])
+    asked = subprocess.run([java, "-version"], capture_output=True, text=True, check=True)
+    return Recorded(asked.stderr.partition("\n")[0], answers)
+
+
+def test_java_decides_as_we_say(tmp_path: Path) -> None:
+    theirs = Recorded.of("java", ask_java(tmp_path)).answers
+    ours = [
+        [proxyclients.java(*parts(url)[:2], environ).proxy for url in urls]
+        for environ, urls in JAVA_CASES
+    ]
+    assert ours == theirs
 
 
 def as_url(line: str) -> str | None:
@@ -260,23 +296,32 @@ func main() {
 """
 
 
-def test_go_decides_as_the_data_says(tmp_path: Path) -> None:
+def ask_go(directory: Path) -> Recorded | None:
     go = shutil.which("go")
     if go is None:
-        pytest.skip("Go is not installed")
-    (tmp_path / "ask.go").write_text(GO_PROGRAM)
-    subprocess.run([go, "build", "-o", "ask", "ask.go"], cwd=tmp_path, check=True)
+        return None
+    (directory / "ask.go").write_text(GO_PROGRAM)
+    subprocess.run([go, "build", "-o", "ask", "ask.go"], cwd=directory, check=True)
+    program = str(directory / "ask")
+    answers = []
+    for url, environ in (*CASES, *GO_NEVER):
+        done = subprocess.run([program, url], env=environ, capture_output=True, check=True)
+        answers.append(not done.stdout.startswith(b"<nil>"))
+    version = subprocess.run([go, "version"], capture_output=True, text=True, check=True).stdout
+    return Recorded(version.strip(), answers)
 
-    def oracle(url: str, environ: Mapping[str, str]) -> bool | None:
-        done = subprocess.run(
-            [tmp_path / "ask", url], env=environ, capture_output=True, text=True, check=True
-        )
-        return not done.stdout.startswith("<nil>")
 
-    assert disagreements(GO, oracle) == []
-    for url in ("https://localhost/", "https://127.1.2.3/", "http://[::1]/"):
-        environ = {"http_proxy": PROXY, "https_proxy": PROXY}
-        assert decided(GO, url, environ) is oracle(url, environ) is False
+GO_NEVER = [
+    (url, {"http_proxy": PROXY, "https_proxy": PROXY})
+    for url in ("https://localhost/", "https://127.1.2.3/", "http://[::1]/")
+]
+
+
+def test_go_decides_as_the_data_says(tmp_path: Path) -> None:
+    found = Recorded.of("go", ask_go(tmp_path))
+    usual = Recorded(found.version, found.answers[: len(CASES)])
+    assert disagreements(GO, usual.oracle()) == []
+    assert found.answers[len(CASES) :] == [decided(GO, *case) for case in GO_NEVER] == [False] * 3
 
 
 # Says for each of the cases whether the connection went to the proxy; nothing is ever connected.
@@ -313,22 +358,17 @@ net.Socket.prototype.connect = function (...args) {
 """
 
 
-def node() -> tuple[str, tuple[int, int]]:
-    """The program, and the version of its undici; skips where Node is too old for proxies."""
-    program = shutil.which("node")
-    if program is None:
-        pytest.skip("Node is not installed")
-    asked = "console.log(process.versions.node, process.versions.undici ?? '0.0')"
-    line = subprocess.run([program, "-e", asked], capture_output=True, text=True, check=True).stdout
-    own, undici = (tuple(map(int, text.split(".")[:2])) for text in line.split())
-    if not ((22, 21) <= own < (23, 0) or own >= (24, 5)):
-        pytest.skip("this Node does not know NODE_USE_ENV_PROXY")
-    return program, (undici[0], undici[1])
-
-
-def ask_node(program: str, kind: str) -> Oracle:
+def ask_node(kind: str) -> Recorded | None:
     """What Node does in each of the cases. The proxies are read once, when it starts; NO_PROXY is
     read for every request."""
+    program = shutil.which("node")
+    if program is None:
+        return None
+    asked = "console.log(process.versions.node, process.versions.undici ?? '0.0')"
+    line = subprocess.run([program, "-e", asked], capture_output=True, text=True, check=True).stdout
+    own = tuple(map(int, line.split()[0].split(".")[:2]))
+    if not ((22, 21) <= own < (23, 0) or own >= (24, 5)):
+        return None  # it does not know NODE_USE_ENV_PROXY
     answers: dict[str, bool] = {}
     groups: dict[str, list[tuple[str, Mapping[str, str]]]] = {}
     for url, environ in CASES:
@@ -346,18 +386,19 @@ def ask_node(program: str, kind: str) -> Oracle:
         for case, port in zip(cases, json.loads(done.stdout), strict=True):
             assert port is not None, case
             answers[json.dumps(case)] = port == 9
-    return lambda url, environ: answers[json.dumps([url, environ])]
+    return Recorded(line.strip(), [answers[json.dumps(case)] for case in CASES])
 
 
 def test_node_s_fetch_decides_as_the_data_says() -> None:
-    program, undici = node()
+    found = Recorded.of("node-fetch", ask_node("fetch"))
+    undici = tuple(map(int, found.version.split()[1].split(".")[:2]))
     dialect = NODE_FETCH if undici < (7, 22) else NODE_FETCH_7_22
-    assert disagreements(dialect, ask_node(program, "fetch")) == []
+    assert disagreements(dialect, found.oracle()) == []
 
 
 def test_node_s_http_decides_as_the_data_says() -> None:
-    program, _ = node()
-    assert disagreements(NODE_HTTP, ask_node(program, "http")) == []
+    found = Recorded.of("node-http", ask_node("http"))
+    assert disagreements(NODE_HTTP, found.oracle()) == []
 
 
 # bbdiag itself

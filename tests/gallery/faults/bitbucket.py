@@ -70,12 +70,8 @@ def call(url: str = URL, repo: str = REPO, user: str | None = None, **options: s
 
 @BITBUCKET.fault("S01", "server-maintenance", "an administrator locked it", state="MAINTENANCE")
 @BITBUCKET.fault("S02", "server-starting", "it is starting", state="STARTING")
-@BITBUCKET.fault("S01-stopping", "server-maintenance", "it is being stopped", state="STOPPING")
 @BITBUCKET.fault("S03", "server-setup-incomplete", "nobody has set it up", state="FIRST_RUN")
 @BITBUCKET.fault("S04", "server-error-state", "it could not start", state="ERROR")
-@BITBUCKET.fault(
-    "S01-haproxy", "server-maintenance", "haproxy in front", state="MAINTENANCE", front="haproxy"
-)
 @BITBUCKET.fault(
     "S04-haproxy", "server-error-state", "haproxy in front", state="ERROR", front="haproxy"
 )
@@ -104,13 +100,6 @@ def call(url: str = URL, repo: str = REPO, user: str | None = None, **options: s
     "A01-expired", "auth-token-invalid", "a token that expired", secret="expired-token"
 )
 @BITBUCKET.fault("A01-typo", "auth-token-invalid", "a mistyped password", secret="wrong-password")
-@BITBUCKET.fault(
-    "A01-haproxy",
-    "auth-token-invalid",
-    "a revoked token, behind haproxy",
-    secret="revoked-token",
-    front="haproxy",
-)
 @BITBUCKET.fault(
     "A02",
     "auth-anonymous-fallback",
@@ -155,7 +144,6 @@ def call(url: str = URL, repo: str = REPO, user: str | None = None, **options: s
     repo="",
 )
 @BITBUCKET.fault("R02", "perm-repo-not-visible", "it is hidden from the user", repo="FIN/ledger")
-@BITBUCKET.fault("R02-slug", "perm-repo-not-visible", "a mistyped name", repo="MOB/ap")
 @BITBUCKET.fault(
     "R02-token",
     "perm-repo-not-visible",
@@ -193,13 +181,6 @@ def call(url: str = URL, repo: str = REPO, user: str | None = None, **options: s
 )
 @BITBUCKET.fault(
     "R08-steady", "perm-too-broad", "the token that made the webhooks, kept", stage="steady"
-)
-@BITBUCKET.fault(
-    "R08-write",
-    "perm-too-broad",
-    "a token that writes where reading is enough",
-    secret="write-token",
-    stage="steady",
 )
 @BITBUCKET.fault("R09", "perm-repo-archived", "put into the archive", repo="MOB/legacy")
 @BITBUCKET.fault("R10", "git-http-disabled", "cloning over HTTP is switched off", git_http=False)
@@ -406,11 +387,6 @@ def ssh(town: Town, rule: str = "", ssh: str = HOST, base: str = URL) -> None:
     before(town, town.bitbucket(ssh=ssh, base_url=base))
     if rule:
         town.lab.rules("router", "forward", rule)
-
-
-@BITBUCKET.fault("R11-nobody", "git-ssh-unreachable", "nothing listens for SSH")
-def nobody_listens(town: Town) -> None:
-    before(town, town.bitbucket(ssh=None, instance={"ssh_url": f"ssh://git@{HOST}:7999"}))
 
 
 # webhooks: as Bitbucket noted them down

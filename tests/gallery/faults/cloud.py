@@ -26,7 +26,6 @@ CLOUD = Family("cloud", "Bitbucket Cloud")
 API4, SSH4 = "10.77.2.3", "10.77.2.4"  # the website has the server's own address
 GONE6 = "fd77:2::9"
 ADDRESSES = {SITE: SERVER4, API: API4, ALTSSH: SSH4}
-PAGE = f"https://{SITE}/{TEAM}/app"
 RESOURCE = f"https://{API}/2.0/repositories"
 BANNER = b"SSH-2.0-conker_1.1.23-lab\r\n"
 INVALID, IDENTITY, SCOPE = "auth-token-invalid", "cloud-auth-identity-wrong", "cloud-scope-missing"
@@ -112,19 +111,7 @@ def build(
     "a repository's token without webhooks",
     credential="repository-token-missing-scope",
 )
-@CLOUD.fault(
-    "C02-project",
-    SCOPE,
-    "a project's token without webhooks",
-    credential="project-token-missing-scope",
-)
 @CLOUD.fault("C02-oauth", SCOPE, "OAuth without webhooks", credential="oauth-token-missing-scope")
-@CLOUD.fault(
-    "C02-consumer",
-    SCOPE,
-    "a consumer without webhooks",
-    credential="oauth-consumer-missing-scope",
-)
 @CLOUD.fault("C07", IDENTITY, "the user name, not the e-mail", credential="api-token-username")
 @CLOUD.fault("C07-bearer", IDENTITY, "an API token alone", credential="api-token-wrong-scheme")
 @CLOUD.fault(
@@ -134,34 +121,15 @@ def build(
     credential="repository-token-wrong-scheme",
 )
 @CLOUD.fault(
-    "C07-consumer",
-    IDENTITY,
-    "a consumer's secret without its key",
-    credential="oauth-consumer-wrong-scheme",
-)
-@CLOUD.fault(
     "C07-public", IDENTITY, "a consumer that is not private", credential="oauth-consumer-public"
 )
 @CLOUD.fault("C08", OTHER, "a token of another repository", credential="repository-token-other")
 @CLOUD.fault("C08-project", OTHER, "a token of another project", credential="project-token-other")
-@CLOUD.fault(
-    "C08-workspace", OTHER, "a token of another workspace", credential="workspace-token-other"
-)
 @CLOUD.fault("A01-cloud", INVALID, "an API token that expired", credential="api-token-expired")
 @CLOUD.fault(
     "A01-revoked", INVALID, "an API token that was revoked", credential="api-token-revoked"
 )
-@CLOUD.fault(
-    "A01-repository",
-    INVALID,
-    "a repository's token that expired",
-    credential="repository-token-expired",
-)
 @CLOUD.fault("A01-oauth", INVALID, "an OAuth token that expired", credential="oauth-token-expired")
-@CLOUD.fault("A01-password", INVALID, "the password of the account", credential="account-password")
-@CLOUD.fault(
-    "A01-consumer", INVALID, "a consumer that was deleted", credential="oauth-consumer-revoked"
-)
 @CLOUD.fault(
     "I12-cloud-datacenter",
     "input-token-wrong-product",
@@ -174,8 +142,6 @@ def build(
 @CLOUD.fault("R08-cloud", "perm-too-broad", "a token that may do more", fault="perm-too-broad")
 @CLOUD.healthy("cloud", "an API token, and the address of a repository's page")
 @CLOUD.healthy("cloud-repository", "a repository's token", credential="repository-token")
-@CLOUD.healthy("cloud-project", "a project's token", credential="project-token")
-@CLOUD.healthy("cloud-workspace", "a workspace's token", credential="workspace-token")
 @CLOUD.healthy("cloud-oauth", "an OAuth access token", credential="oauth-token")
 @CLOUD.healthy("cloud-consumer", "an OAuth consumer", credential="oauth-consumer")
 @CLOUD.healthy(
@@ -185,24 +151,6 @@ def build(
     url=f"https://{SITE}/{TEAM}/docs",
 )
 @CLOUD.healthy("cloud-clone", "the clone URL", url=f"https://ci-bot@{SITE}/{TEAM}/app.git")
-@CLOUD.healthy(
-    "cloud-page",
-    "the address of a file's page",
-    url=f"{PAGE}/src/main/README.md",
-    deserved=["input-url-has-page-path"],
-)
-@CLOUD.healthy(
-    "cloud-api",
-    "the address in the API",
-    url=f"{RESOURCE}/{TEAM}/app",
-    deserved=["input-url-has-api-path"],
-)
-@CLOUD.healthy(
-    "cloud-no-scheme",
-    "no https://",
-    url=f"{SITE}/{TEAM}/app",
-    deserved=["input-url-missing-scheme"],
-)
 @CLOUD.healthy(
     "cloud-steady",
     "only reading is needed",
@@ -214,12 +162,6 @@ def build(
 @CLOUD.fault("C03-404", "cloud-api-removed", "404 for all of it", fault="cloud-api-removed/404")
 @CLOUD.fault("C04", "cloud-workspace-not-found", "a typo", fault="cloud-workspace-not-found")
 @CLOUD.fault("C05", "cloud-ip-not-allowlisted", "403", fault="cloud-ip-not-allowlisted")
-@CLOUD.fault(
-    "C05-sentence",
-    "cloud-ip-not-allowlisted",
-    "403, and a sentence that says why",
-    fault="cloud-ip-not-allowlisted/sentence",
-)
 @CLOUD.fault(
     "C05-hidden", "cloud-ip-not-allowlisted", "404", fault="cloud-ip-not-allowlisted/hidden"
 )
@@ -244,12 +186,6 @@ def signed_in(
 
 
 @CLOUD.fault("C06", BLOCKED, "a firewall knows the website alone", rule=TO_API + "drop")
-@CLOUD.fault(
-    "C06-reject",
-    BLOCKED,
-    "a firewall rejects what goes to the API",
-    rule=TO_API + "reject with icmpx admin-prohibited",
-)
 @CLOUD.fault(
     "C06-reset",
     BLOCKED,
@@ -294,7 +230,6 @@ def firewall(town: Town, rule: str) -> Call:
     more={API: f"{API4},{GONE6}"},
 )
 @CLOUD.fault("C06-name", BLOCKED, "DNS knows the website alone", without=(API,))
-@CLOUD.fault("C06-sinkhole", BLOCKED, "a filter in DNS blocks the API", sinkhole=(API,))
 @CLOUD.fault("D01-cloud", "dns-nxdomain", "DNS knows none of the hosts", without=tuple(ADDRESSES))
 @CLOUD.fault(
     "D11-cloud", "dns-sinkholed", "a filter in DNS blocks all hosts", sinkhole=tuple(ADDRESSES)
@@ -321,9 +256,6 @@ def by_name(
 )
 @CLOUD.fault("P06-cloud", "proxy-denied", "squid denies all of Cloud", rules=SQUID_NONE)
 @CLOUD.healthy("cloud-squid", "no way but squid")
-@CLOUD.healthy(
-    "cloud-squid-consumer", "an OAuth consumer behind squid", credential="oauth-consumer"
-)
 def by_squid(
     town: Town, rules: str = "http_access allow all", credential: str | None = None
 ) -> Call:

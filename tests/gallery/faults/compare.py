@@ -87,16 +87,7 @@ def hosts(town: Town) -> list[Call]:
 
 @COMPARE.fault("T09-compare", SOURCE, "one place is let in", rule=FROM_CLIENT + "drop")
 @COMPARE.fault(
-    "T09-reject",
-    SOURCE,
-    "one place is rejected",
-    rule=FROM_CLIENT + "reject with icmpx admin-prohibited",
-)
-@COMPARE.fault(
     "T09-reset", SOURCE, "one place is reset", rule=FROM_CLIENT + "reject with tcp reset"
-)
-@COMPARE.fault(
-    "T09-ipv6", SOURCE, "one place is let in, over IPv6", rule="tcp dport 443 drop", v6=True
 )
 @COMPARE.fault(
     "T12-compare",

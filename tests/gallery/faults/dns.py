@@ -18,7 +18,6 @@ from tests.dns_server import (
     Behaviour,
     addresses,
     alias,
-    badly_signed,
     by_turns,
     first,
     later,
@@ -130,14 +129,7 @@ def another_name(town: Town, url: str) -> Call:
 
 @DNS.fault("D02-own", "dns-nodata", "no address of any kind", zone=addresses())
 @DNS.fault("D03", "dns-servfail", "SERVFAIL", zone=SERVFAIL)
-@DNS.fault("D03-notimp", "dns-servfail", "NOTIMP", zone=rcode("NOTIMP"), told=["NOTIMP"])
 @DNS.fault("D04", "dns-refused", "REFUSED", zone=REFUSED)
-@DNS.fault(
-    "D08-unfinished",
-    "dns-cname-dangling",
-    "an alias that the resolver does not follow to its end",
-    zone={HOST: alias("gone.lab.test", follow=False)},
-)
 @DNS.fault(
     "D08-chain",
     "dns-cname-dangling",
@@ -152,10 +144,7 @@ def another_name(town: Town, url: str) -> Call:
     zone={HOST: alias("lb.lab.test"), "lb.lab.test": alias(HOST)},
 )
 @DNS.fault("D09-self", "dns-cname-loop", "an alias of itself", zone={HOST: alias(HOST)})
-@DNS.fault("D10-debian", "dns-resolves-loopback", "127.0.1.1", zone=addresses("127.0.1.1"))
-@DNS.fault("D19-cut", "dns-dnssec-bogus", "SERVFAIL, unless unchecked", zone=badly_signed(HERE))
 @DNS.fault("D20-closed", "dns-tcp-blocked", "TC, tcp/53 closed", zone=too_long(HERE), tcp="refuse")
-@DNS.fault("D20-mute", "dns-tcp-blocked", "TC, tcp/53 mute", zone=too_long(HERE), tcp="ignore")
 def a_server_that_misbehaves(
     town: Town, zone: Behaviour | Mapping[str, Behaviour], tcp: Tcp = "serve"
 ) -> None:
@@ -195,9 +184,6 @@ def forty_addresses(town: Town) -> None:
 
 @DNS.fault("D05", "dns-timeout", "a firewall drops udp/53", rule="udp dport 53 drop")
 @DNS.fault(
-    "D05-answers", "dns-timeout", "it drops the answers", rule="udp sport 53 drop", hook="output"
-)
-@DNS.fault(
     "D06-rejected",
     "dns-resolver-unreachable",
     "a firewall rejects udp/53",
@@ -209,15 +195,6 @@ def forty_addresses(town: Town) -> None:
     "a router has no way to the resolver",
     rule="udp dport 53 reject with icmpx no-route",
     told=["Network is unreachable"],
-)
-@DNS.fault(
-    "D06-own",
-    "dns-resolver-unreachable",
-    "this machine's own firewall drops udp/53",
-    rule="udp dport 53 drop",
-    place="client",
-    hook="output",
-    told=["firewall"],
 )
 def a_firewall(town: Town, rule: str, hook: str = "input", place: Place = "router") -> None:
     town.dns()
@@ -254,14 +231,9 @@ def links_to_another_zone(town: Town) -> None:
 
 @DNS.fault("D22", INTERMITTENT, "the first of two says SERVFAIL", zones=[SERVFAIL, HERE])
 @DNS.fault("D22-second", INTERMITTENT, "the second of two says SERVFAIL", zones=[HERE, SERVFAIL])
-@DNS.fault("D22-refused", INTERMITTENT, "the first of two says REFUSED", zones=[REFUSED, HERE])
 @DNS.fault("D22-silent", INTERMITTENT, "the first of two is silent", zones=[silent, HERE])
-@DNS.fault("D12-own", SPLIT, "the second of two does not have the name", zones=[HERE, PUBLIC4])
 @DNS.fault("D12-two", SPLIT, "only the second of two has the name", zones=[NXDOMAIN, HERE])
 @DNS.healthy("dns-two", "two resolvers that agree", zones=[HERE, HERE])
-@DNS.healthy(
-    "dns-two-ways", "the first is asked in vain for IPv6", zones=[only("A", HERE, REFUSED), HERE]
-)
 def two_resolvers(town: Town, zones: Sequence[Behaviour | str]) -> None:
     for zone, (place, address) in zip(zones, _TWO, strict=True):
         resolver(town, addresses(zone) if isinstance(zone, str) else zone, place, address)
@@ -293,12 +265,6 @@ def another_resolver_is_asked(
     "one of three answers is SERVFAIL",
     zone=first(4, HERE, by_turns(HERE, HERE, SERVFAIL)),
     told=["to 4 of 12 (33 %, 95 % interval 14–61 %) questions"],
-)
-@DNS.fault(
-    "D22-luck",
-    INTERMITTENT,
-    "SERVFAIL, and later on an answer",
-    zone=first(14, SERVFAIL, HERE),
 )
 @DNS.fault(
     "D22-lossy",
@@ -470,9 +436,6 @@ def two_nodes(town: Town, bad: str, certificate: Identity | None = None, repeat:
 
 
 @DNS.fault("D13-502", BROKEN, "the machine at the second address answers 503", bad="return 503;")
-@DNS.fault(
-    "D13-page", BROKEN, "… shows a page of its own", bad="default_type text/html; return 200 'Hi';"
-)
 def an_ill_machine(town: Town, bad: str) -> Call:
     return two_nodes(town, bad)
 
@@ -499,9 +462,7 @@ def the_address_that_is_taken(town: Town) -> Call:
 
 @DNS.fault("D17", HOSTS, "an old line leads to an address without a way", line=FAR4)
 @DNS.fault("D17-gone", HOSTS, "… to a machine that is gone", line=NOBODY4)
-@DNS.fault("D17-closed", HOSTS, "… to a machine without a web server", line=ROUTER4)
 @DNS.fault("D10-hosts", "dns-resolves-loopback", "the line says 127.0.0.1", line="127.0.0.1")
-@DNS.fault("D11-hosts", "dns-sinkholed", "the line says 0.0.0.0", line="0.0.0.0")
 @DNS.healthy("dns-hosts", "a line that says what DNS says", line=SERVER4)
 def a_hosts_line(town: Town, line: str) -> None:
     town.healthy()

@@ -321,7 +321,6 @@ def past_a_dead_proxy(town: Town) -> Call:
 
 
 @HEALTHY.healthy("thinks", "half a second for each answer", seconds=0.5)
-@HEALTHY.healthy("thinks-long", "a second for each answer", seconds=1.0)
 def a_server_that_thinks(town: Town, seconds: float) -> None:
     """Nine answers are needed, and that is no fault."""
     town.dns()

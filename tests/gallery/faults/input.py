@@ -58,7 +58,6 @@ def no_scheme(town: Town) -> Call:
     url=f"git@{HOST}:mob/app.git",
     told=[f"{URL}/scm/mob/app.git"],
 )
-@INPUT.fault("I02-ldap", "input-url-not-http", "a URL of another protocol", url=f"ldaps://{HOST}")
 @INPUT.fault(
     "I03",
     PAGE,
@@ -73,14 +72,6 @@ def no_scheme(town: Town) -> Call:
     url=f"{URL}/projects/MOB/repos/app/pull-requests/7/overview?commentId=1#top",
     told=["MOB/app"],
 )
-@INPUT.fault("I03-dashboard", PAGE, "the page one sees after login", url=f"{URL}/dashboard")
-@INPUT.fault(
-    "I03-login",
-    PAGE,
-    "the login page, on the way to a repository",
-    url=f"{URL}/login?next=/projects/MOB/repos/app/browse",
-    told=["MOB/app"],
-)
 @INPUT.fault("I04", API, "the URL of the API", url=f"{URL}/rest/api/1.0", told=[f"enter {URL}:"])
 @INPUT.fault(
     "I04-repository",
@@ -90,7 +81,6 @@ def no_scheme(town: Town) -> Call:
     told=["MOB/app"],
 )
 @INPUT.fault("I05", "input-port-invalid", "port 99999", url=f"{URL}:99999", told=["99999"])
-@INPUT.fault("I05-zero", "input-port-invalid", "port 0", url=f"{URL}:0")
 @INPUT.fault("I05-word", "input-port-invalid", "a port that is no number", url=f"{URL}:https/")
 @INPUT.fault("I06", UNSEEN, "a blank at the end of the URL", url=f"{URL} ", told=["at the end"])
 @INPUT.fault("I06-nbsp", UNSEEN, "a no-break space", url=f"{URL}\u00a0", told=["NO-BREAK SPACE"])
@@ -101,38 +91,16 @@ def no_scheme(town: Town) -> Call:
     url=URL.replace("bb", "bb\u200b"),
     told=["ZERO WIDTH SPACE"],
 )
-@INPUT.fault("I06-mark", UNSEEN, "a byte order mark at the start", url=f"\ufeff{URL}")
-@INPUT.fault("I06-line", UNSEEN, "a carriage return from a Windows file", url=f"{URL}\r")
 @INPUT.fault(
     "I07", "input-host-invalid", "a label of 64 characters", url=f"https://{'b' * 64}.lab.test"
 )
 @INPUT.fault("I07-dots", "input-host-invalid", "two dots in the name", url="https://bb..lab.test")
-@INPUT.fault(
-    "I07-brackets", "input-host-invalid", "a name in brackets", url="https://[bb.lab.test]"
-)
 @INPUT.fault("I07-none", "input-host-invalid", "a port without a host", url="https://:7990/")
-@INPUT.fault(
-    "I07-comma", "input-host-invalid", "a comma in place of a dot", url="https://bb,lab.test"
-)
 def a_url(town: Town, url: str) -> Call:
     town.healthy()
     return Call(url)
 
 
-@INPUT.fault(
-    "I03-context",
-    PAGE,
-    "the page of a repository, below a context path",
-    page="/projects/MOB/repos/app/browse",
-    told=[f"{URL}/git and repository MOB/app"],
-)
-@INPUT.fault(
-    "I04-context",
-    API,
-    "the URL of the API, below a context path",
-    page="/rest/api/1.0/repos?limit=1",
-    told=[f"{URL}/git"],
-)
 @INPUT.healthy("clone-url", "a clone URL below a context path", page="/scm/mob/app.git")
 def below_a_context_path(town: Town, page: str) -> Call:
     town.dns()
@@ -175,15 +143,6 @@ def odd_but_plain(town: Town, url: str) -> Call:
 
 
 @INPUT.fault("I09", "input-token-missing", "an empty variable", env={TOKEN: ""})
-@INPUT.fault("I09-blank", "input-token-missing", "a variable with a blank alone", env={TOKEN: " "})
-@INPUT.fault(
-    "I09-unset",
-    "input-token-missing",
-    "a variable that the CI job does not know",
-    env={},
-    options=("--token-env", "PROD_BITBUCKET"),
-    told=["$PROD_BITBUCKET"],
-)
 def no_secret(town: Town, env: dict[str, str], options: tuple[str, ...] = ()) -> Call:
     town.healthy()
     town.token = None
@@ -194,8 +153,6 @@ def no_secret(town: Town, env: dict[str, str], options: tuple[str, ...] = ()) ->
 @INPUT.fault(
     "I10", BLANKS, "a file that ends with a line break", content="{}\n", told=["LINE FEED"]
 )
-@INPUT.fault("I10-windows", BLANKS, "a file written on Windows", content="{}\r\n")
-@INPUT.fault("I10-mark", BLANKS, "a file with a byte order mark", content="\ufeff{}")
 def a_file(town: Town, content: str) -> Call:
     town.healthy()
     text = content.format(town.token)
@@ -207,12 +164,9 @@ def a_file(town: Town, content: str) -> Call:
 @INPUT.fault("I10-blank", BLANKS, "a blank before the token", secret=" {}", told=["at the start"])
 @INPUT.fault("I10-bearer", BLANKS, "the word Bearer before the token", secret="Bearer {}")
 @INPUT.fault("I10-quotes", BLANKS, "quotation marks around the token", secret='"{}"')
-@INPUT.fault("I10-nbsp", BLANKS, "a no-break space after the token", secret="{}\u00a0")
 @INPUT.fault("I11", PLACEHOLDER, "a variable that no shell expanded", secret="${{BB_TOKEN}}")
 @INPUT.fault("I11-manual", PLACEHOLDER, "what the manual has in its place", secret="<token>")
-@INPUT.fault("I11-template", PLACEHOLDER, "a template's field", secret="{{{{ secrets.bb }}}}")
 @INPUT.fault("I11-windows", PLACEHOLDER, "a Windows variable", secret="%BB_TOKEN%")
-@INPUT.fault("I11-masked", PLACEHOLDER, "what a CI log shows in its place", secret="********")
 @INPUT.fault("I12", OTHER_PRODUCT, "a token of GitHub", secret=GITHUB, told=["GitHub"])
 @INPUT.fault("I12-gitlab", OTHER_PRODUCT, "a token of GitLab", secret=GITLAB, told=["GitLab"])
 @INPUT.fault(
@@ -309,9 +263,6 @@ def no_ca_file(town: Town, name: str) -> Call:
 )
 @INPUT.fault("I14-key", NOT_A_CA, "a private key as CA file", what="key", told=["a private key"])
 @INPUT.fault("I14-der", NOT_A_CA, "a CA file in DER form", what="der", told=["DER form"])
-@INPUT.fault("I14-html", NOT_A_CA, "a web page saved as CA file", what="html")
-@INPUT.fault("I14-empty", NOT_A_CA, "an empty CA file", what="empty", told=["nothing at all"])
-@INPUT.fault("I14-utf16", NOT_A_CA, "a CA file saved as Unicode", what="utf16", told=["UTF-16"])
 def a_file_that_holds_no_ca(town: Town, what: str) -> Call:
     leaf = town.ca.issue(HOST)
     town.healthy(certificate=leaf)
@@ -341,7 +292,6 @@ def a_file_that_holds_no_ca(town: Town, what: str) -> Call:
     told=["network.from_internet must be true or false"],
 )
 @INPUT.fault("I15-key", USAGE, "a profile without its name", text="format = 1\n", told=["name"])
-@INPUT.fault("I15-toml", USAGE, "a profile that is no TOML", text="name: own\n", told=["no TOML"])
 @INPUT.fault("I15-missing", USAGE, "a profile that does not exist", told=["cannot be read"])
 def a_profile(town: Town, text: str | None = None) -> Call:
     town.healthy()
@@ -349,13 +299,6 @@ def a_profile(town: Town, text: str | None = None) -> Call:
     return Call(options=("--for", str(file)))
 
 
-@INPUT.fault(
-    "I15-name",
-    USAGE,
-    "a profile of a product that nobody knows",
-    options=("--for", "apcircle"),
-    told=["did you mean 'appcircle'"],
-)
 @INPUT.fault("I15-seconds", USAGE, "a time-out in words", options=("--timeout", "3s"))
 @INPUT.fault(
     "I15-sources",

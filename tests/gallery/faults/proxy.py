@@ -10,14 +10,13 @@ from tests.certificates import DAY, server_context
 from tests.certificates import root as make_root
 from tests.gallery.case import HOST, URL, Call, Family
 from tests.gallery.town import PROXY, TINYPROXY
-from tests.lab import ROUTER4, ROUTER6, SERVER4
+from tests.lab import ROUTER4, SERVER4
 from tests.proxy_server import (
     Socks,
     answering,
     http,
     page,
     passing,
-    silent_to_connect,
     within_tls,
 )
 
@@ -82,13 +81,6 @@ def behind(town: Town, *, plain: bool = False) -> None:
     "P01", UNRESOLVED, "nobody knows the proxy's name", proxy="http://proxy.lab.test:3128"
 )
 @PROXIES.fault(
-    "P01-plain",
-    UNRESOLVED,
-    "the same before a Bitbucket with plain HTTP",
-    proxy="http://proxy.lab.test:3128",
-    url=PLAIN,
-)
-@PROXIES.fault(
     "P01-foreign",
     UNRESOLVED,
     "a proxy of another company's network",
@@ -96,19 +88,10 @@ def behind(town: Town, *, plain: bool = False) -> None:
 )
 @PROXIES.fault("P02", REFUSED, "nothing listens at the proxy's port", proxy=NOBODY)
 @PROXIES.fault(
-    "P02-ipv6",
-    REFUSED,
-    "nothing listens at its IPv6 address",
-    proxy=f"http://[{ROUTER6}]:3128",
-)
-@PROXIES.fault(
     "P02-loopback",
     REFUSED,
     "a helper on this machine is not running",
     proxy="http://127.0.0.1:3128",
-)
-@PROXIES.fault(
-    "P02-no-port", REFUSED, "no port is named, and 1080 is tried", proxy=f"http://{ROUTER4}"
 )
 @PROXIES.fault(
     "P03",
@@ -129,12 +112,8 @@ def behind(town: Town, *, plain: bool = False) -> None:
 )
 @PROXIES.fault("P13", MALFORMED, "a letter in the port", proxy=f"http://{ROUTER4}:31x8")
 @PROXIES.fault(
-    "P13-quotes", MALFORMED, "quotation marks in the value", proxy=f'"{PROXY}"', told=["quotes"]
-)
-@PROXIES.fault(
     "P13-variable", MALFORMED, "a variable that nobody expanded", proxy="$CORPORATE_PROXY"
 )
-@PROXIES.fault("P13-colon", MALFORMED, "the colon is missing", proxy=f"http//{ROUTER4}:3128")
 @PROXIES.fault(
     "P13-password",
     MALFORMED,
@@ -164,9 +143,6 @@ def not_to_be_reached(town: Town, proxy: str, rule: str = "", url: str = URL) ->
 @PROXIES.fault("P04", NO_LOGIN, "squid wants a login", login="", told=["Basic"])
 @PROXIES.fault("P04-plain", NO_LOGIN, "squid wants a login for plain HTTP", login="", url=PLAIN)
 @PROXIES.fault("P05", BAD_LOGIN, "squid does not accept the password", login="jdoe:wr0ng-one@")
-@PROXIES.fault(
-    "P05-plain", BAD_LOGIN, "the same for plain HTTP", login="jdoe:wr0ng-one@", url=PLAIN
-)
 @PROXIES.fault("P05-user", BAD_LOGIN, "a user name without its password", login="jdoe@")
 @PROXIES.healthy("squid-login", "no way but squid, which knows the login", login=LOGIN)
 def squid_with_a_login(town: Town, login: str, url: str = URL) -> Call:
@@ -187,18 +163,6 @@ def squid_with_a_login(town: Town, login: str, url: str = URL) -> Call:
     DENIED,
     "squid denies this domain",
     rules="acl out dstdomain .lab.test\nhttp_access deny out\nhttp_access allow all",
-)
-@PROXIES.fault(
-    "P06-methods",
-    DENIED,
-    "squid does not open tunnels",
-    rules="acl tunnels method CONNECT\nhttp_access deny tunnels\nhttp_access allow all",
-)
-@PROXIES.fault(
-    "P06-client",
-    DENIED,
-    "squid does not know this client",
-    rules="acl known src 10.99.0.0/16\nhttp_access allow known\nhttp_access deny all",
 )
 @PROXIES.fault(
     "P18", BLOCKED, "squid's own page for a denied site", rules="http_access deny all", url=PLAIN
@@ -229,14 +193,12 @@ def unknown_to_the_proxy(town: Town, url: str = URL, *, tiny: bool = False) -> C
 @PROXIES.fault("P08", CLOSED, "nothing listens at Bitbucket's port, seen by squid")
 @PROXIES.fault("P08-plain", CLOSED, "the same for plain HTTP", url=PLAIN)
 @PROXIES.fault("P08-tinyproxy", CLOSED, "seen by tinyproxy", tiny=True)
-@PROXIES.fault("P08-tinyproxy-plain", CLOSED, "seen by tinyproxy, plain HTTP", tiny=True, url=PLAIN)
 def refused_to_the_proxy(town: Town, url: str = URL, *, tiny: bool = False) -> Call:
     town.dns()
     return Call(url, env=town.tinyproxy() if tiny else town.squid())
 
 
 @PROXIES.fault("P09", LOST, "a firewall drops what squid sends to Bitbucket", rules=IMPATIENT)
-@PROXIES.fault("P09-plain", LOST, "the same for plain HTTP", rules=IMPATIENT, url=PLAIN)
 @PROXIES.fault("P09-patient", LOST, "squid waits longer than we do", rules="http_access allow all")
 @PROXIES.fault(
     "P09-unreachable",
@@ -245,7 +207,6 @@ def refused_to_the_proxy(town: Town, url: str = URL, *, tiny: bool = False) -> C
     verdict="reject with icmpx host-unreachable",
 )
 @PROXIES.fault("P09-tinyproxy", LOST, "a firewall drops what tinyproxy sends", rules="")
-@PROXIES.fault("P09-tinyproxy-plain", LOST, "the same for plain HTTP", rules="", url=PLAIN)
 def lost_to_the_proxy(
     town: Town, rules: str = IMPATIENT, verdict: str = "drop", url: str = URL
 ) -> Call:
@@ -256,9 +217,6 @@ def lost_to_the_proxy(
 
 @PROXIES.fault(
     "P15", MISSING, "a firewall keeps squid from Bitbucket, but not us", told=["NO_PROXY"]
-)
-@PROXIES.fault(
-    "P15-tinyproxy", MISSING, "the same with tinyproxy, which says nothing of it", tiny=True
 )
 @PROXIES.fault(
     "P15-star",
@@ -273,10 +231,6 @@ def lost_to_the_proxy(
     "NO_PROXY names the port as well",
     list_=f"{HOST}:443",
     told=[f"{HOST}:443"],
-)
-@PROXIES.fault("P15-url", MISSING, "NO_PROXY holds a URL", list_=URL, told=[URL])
-@PROXIES.fault(
-    "P15-many", MISSING, "NO_PROXY has a star among others", list_="localhost,*", told=["entry *"]
 )
 def kept_from_bitbucket(town: Town, list_: str = "", *, tiny: bool = False) -> Call:
     town.healthy()
@@ -301,13 +255,8 @@ def a_name_for_us_alone(town: Town) -> Call:
     told=["'.lab.test'"],
 )
 @PROXIES.fault("P16-star", WRONG, "NO_PROXY is *", list_="*")
-@PROXIES.fault("P16-tinyproxy", WRONG, "the same with tinyproxy", list_=HOST, tiny=True)
-@PROXIES.fault("P16-plain", WRONG, "the same for plain HTTP", list_="lab.test", url=PLAIN)
 @PROXIES.fault(
     "P16-name", WRONG, "our resolver does not know the name", list_="lab.test", blind=True
-)
-@PROXIES.fault(
-    "P16-login", WRONG, "the same, and squid wants its login", list_="lab.test", login=True
 )
 def past_the_only_way(
     town: Town,
@@ -329,18 +278,6 @@ def past_the_only_way(
     return Call(url, env={**env, "NO_PROXY": list_})
 
 
-@PROXIES.fault(
-    "P16-network", WRONG, "NO_PROXY names the network", list_="10.0.0.0/8", told=["10.0.0.0/8"]
-)
-def past_the_only_way_by_address(town: Town, list_: str) -> Call:
-    address = f"https://{SERVER4}"
-    town.dns()
-    port = town.bitbucket(base_url=address, ssh=SERVER4)
-    town.nginx(town.site(port, certificate=town.ca.issue(SERVER4)))
-    no_way_but_the_proxy(town)
-    return Call(address, env={**town.squid(), "no_proxy": list_})
-
-
 # tinyproxy
 
 
@@ -353,33 +290,15 @@ def past_the_only_way_by_address(town: Town, list_: str) -> Call:
     login="jdoe:wr0ng-one@",
 )
 @PROXIES.fault(
-    "P05-tinyproxy-plain",
-    BAD_LOGIN,
-    "the same for plain HTTP",
-    more=TINY_LOGIN,
-    login="jdoe:wr0ng-one@",
-    url=PLAIN,
-)
-@PROXIES.fault(
     "P06-port", DENIED, "tinyproxy opens tunnels to other ports only", more="ConnectPort 563"
 )
 @PROXIES.fault("P06-filter", DENIED, "a filter of tinyproxy", more="{filter}")
-@PROXIES.fault(
-    "P18-tinyproxy", BLOCKED, "a filter of tinyproxy, plain HTTP", more="{filter}", url=PLAIN
-)
 @PROXIES.healthy("tinyproxy", "no way but tinyproxy")
 @PROXIES.healthy(
     "tinyproxy-plain", "no way but tinyproxy, plain HTTP", url=PLAIN, deserved=[CLEARTEXT]
 )
 @PROXIES.healthy(
     "tinyproxy-login", "no way but tinyproxy, which knows the login", more=TINY_LOGIN, login=LOGIN
-)
-@PROXIES.healthy(
-    "tinyproxy-via",
-    "a tinyproxy that says so in every answer",
-    more="DisableViaHeader No",
-    url=PLAIN,
-    deserved=[CLEARTEXT],
 )
 def by_tinyproxy(town: Town, more: str = "", login: str = "", url: str = URL) -> Call:
     behind(town, plain=url == PLAIN)
@@ -396,17 +315,7 @@ def by_tinyproxy(town: Town, more: str = "", login: str = "", url: str = URL) ->
 @PROXIES.fault(
     "P10", NO_PROXY_THERE, "the address of a web server: nginx", proxy=f"http://{SERVER4}:80"
 )
-@PROXIES.fault(
-    "P10-plain",
-    NO_PROXY_THERE,
-    "nginx, for a Bitbucket with plain HTTP",
-    proxy=f"http://{SERVER4}:8080",
-    url=PLAIN,
-)
 @PROXIES.fault("P10-tls", NO_PROXY_THERE, "nginx behind https://", proxy=f"https://{HOST}:443")
-@PROXIES.fault(
-    "P10-ssh", NO_PROXY_THERE, "the port of Bitbucket's SSH", proxy=f"http://{SERVER4}:7999"
-)
 def a_web_server(town: Town, proxy: str, url: str = URL) -> Call:
     pages = "server { listen 80; listen 8080; location / { return 200 'welcome'; } }"
     if url == PLAIN:
@@ -432,10 +341,7 @@ def a_haproxy(town: Town, status: int) -> Call:
 
 
 @PROXIES.fault("P11", SCHEME, "https:// for squid without TLS", scheme="https", told=[PROXY])
-@PROXIES.fault("P11-tinyproxy", SCHEME, "https:// for tinyproxy", scheme="https", tiny=True)
 @PROXIES.fault("P14", PROTOCOL, "socks5h:// for squid", scheme="socks5h", told=[PROXY])
-@PROXIES.fault("P14-socks5", PROTOCOL, "socks5:// for squid", scheme="socks5", told=[PROXY])
-@PROXIES.fault("P14-tinyproxy", PROTOCOL, "socks5h:// for tinyproxy", scheme="socks5h", tiny=True)
 def wrong_scheme(town: Town, scheme: str, *, tiny: bool = False) -> Call:
     town.healthy()
     env = town.tinyproxy() if tiny else town.squid()
@@ -461,7 +367,6 @@ def wrong_scheme(town: Town, scheme: str, *, tiny: bool = False) -> Call:
 @PROXIES.fault("P08-socks", CLOSED, "a SOCKS proxy is refused by Bitbucket", reply=5)
 @PROXIES.fault("P09-socks", LOST, "a SOCKS proxy gets no answer", reply=6)
 @PROXIES.healthy("socks", "no way but a SOCKS proxy")
-@PROXIES.healthy("socks5", "a SOCKS proxy, and names are resolved here", scheme="socks5")
 @PROXIES.healthy(
     "socks-login", "a SOCKS proxy that knows the login", wanted=f"jdoe:{PASSWORD}", login=LOGIN
 )
@@ -480,7 +385,6 @@ def by_socks(
 
 @PROXIES.fault("P11-http", SCHEME, "http:// for a proxy with TLS", scheme="http", told=["https://"])
 @PROXIES.healthy("https-proxy", "no way but a proxy behind TLS")
-@PROXIES.healthy("https-proxy-login", "a proxy behind TLS that knows the login", login=LOGIN)
 def by_tls(town: Town, scheme: str = "https", login: str = "") -> Call:
     town.healthy()
     talk = passing(SERVICES, login.rstrip("@") or None)
@@ -509,33 +413,10 @@ VIA = "Via: 1.1 gateway (Web Gateway)"
     "P04-ntlm", NO_LOGIN, "a proxy that only knows Windows logins", answer=NTLM, told=["NTLM"]
 )
 @PROXIES.fault(
-    "P04-ntlm-login",
-    NO_LOGIN,
-    "the same, and a password it cannot take",
-    answer=NTLM,
-    login=LOGIN,
-    told=["NTLM"],
-)
-@PROXIES.fault(
     "P06-filtering",
     DENIED,
     "a web filter refuses the tunnel, with a page",
     answer=page("403 Forbidden", "Blocked", "Category: unknown", VIA),
-)
-@PROXIES.fault(
-    "P07-words",
-    NO_NAME,
-    "a proxy that says so in its words",
-    answer=http("502 Bad Gateway", f"lookup {HOST}: no such host", VIA),
-)
-@PROXIES.fault(
-    "P08-words",
-    CLOSED,
-    "a proxy that says so in its words",
-    answer=http("502 Bad Gateway", "connect: connection refused", VIA),
-)
-@PROXIES.fault(
-    "P09-504", LOST, "a proxy whose time is over", answer=http("504 Gateway Timeout", "", VIA)
 )
 @PROXIES.fault(
     "P18-category", BLOCKED, "a web filter's page with status 200", answer=CATEGORY, url=PLAIN
@@ -561,14 +442,6 @@ def a_proxy_that_says(town: Town, answer: bytes, login: str = "", url: str = URL
     return Call(url, env=both(f"http://{login}{address}"))
 
 
-@PROXIES.fault("P09-silent", LOST, "a proxy that waits for Bitbucket for ever")
-def a_proxy_that_waits(town: Town) -> Call:
-    town.healthy()
-    address = town.own_proxy(silent_to_connect, OWN)
-    no_way_but_the_proxy(town)
-    return Call(env=both(f"http://{address}"))
-
-
 @PROXIES.fault("P12-own", "tls-interception", "a proxy behind a login signs anew", told=["Zscaler"])
 def a_signing_proxy(town: Town) -> Call:
     town.dns()
@@ -590,9 +463,6 @@ def a_signing_proxy(town: Town) -> Call:
 
 
 @PROXIES.fault("P17", CONFLICT, "HTTPS_PROXY and https_proxy differ", upper=NOBODY)
-@PROXIES.fault(
-    "P17-login", CONFLICT, "they differ in the login alone", upper=PROXY.replace("//", f"//{LOGIN}")
-)
 @PROXIES.fault(
     "P17-list", CONFLICT, "NO_PROXY and no_proxy differ", more={"NO_PROXY": HOST, "no_proxy": "x"}
 )
@@ -694,13 +564,6 @@ def java_knows(town: Town) -> Call:
 @PROXIES.healthy("no-proxy-star", "NO_PROXY is *", list_="*")
 @PROXIES.healthy("no-proxy-blanks", "NO_PROXY without commas", list_=f"localhost {HOST} x.y")
 @PROXIES.healthy("no-proxy-dot", "NO_PROXY with a dot at the end", list_=f"{HOST}.")
-@PROXIES.healthy(
-    "no-proxy-plain",
-    "plain HTTP past a dead proxy",
-    list_=".lab.test",
-    url=PLAIN,
-    deserved=[CLEARTEXT],
-)
 def past_a_dead_proxy(
     town: Town, list_: str = "", options: Sequence[str] = (), url: str = URL
 ) -> Call:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from diag.net.tcp import abort
 from tests.certificates import DAY
 from tests.gallery.case import HOST, URL, Call, Family
-from tests.lab import CLIENT4, ROUTER4, ROUTER6, ROUTERS4, ROUTERS6, SERVER4, SERVER6
+from tests.lab import CLIENT4, ROUTER4, ROUTER6, ROUTERS4, SERVER4, SERVER6
 
 if TYPE_CHECKING:
     from tests.gallery.town import Town
@@ -81,24 +81,6 @@ def _address(town: Town, *, v6: bool) -> None:
     told=[f"as far as {ROUTERS4[1]} (hop 2), but not to {ROUTERS4[2]} (hop 3)"],
 )
 @TCP.fault(
-    "T02-far-ipv6",
-    FILTERED,
-    "the second of three routers drops it, over IPv6",
-    place="router2",
-    more=2,
-    v6=True,
-    told=[f"as far as {ROUTERS6[1]} (hop 2), but not to {ROUTERS6[2]} (hop 3)"],
-)
-@TCP.fault(
-    "T02-early",
-    FILTERED,
-    "the third of three routers drops it before it counts the hop",
-    place="router3",
-    hook="prerouting",
-    more=2,
-    told=[f"as far as {ROUTERS4[1]} (hop 2)", f"{ROUTERS4[2]} (hop 3): one of these"],
-)
-@TCP.fault(
     "T02-anybody",
     FILTERED,
     "the second of two routers drops it, seen without privileges",
@@ -113,13 +95,6 @@ def _address(town: Town, *, v6: bool) -> None:
     "a router lets packets through to the server, and drops its answers",
     verdict="tcp sport 443 drop",
     told=["not one packet back"],
-)
-@TCP.fault(
-    "T02-all",
-    FILTERED,
-    "a router drops all that goes to the server",
-    verdict=f"ip daddr {SERVER4} drop",
-    told=["nor on any other port", "nothing answers from beyond"],
 )
 @TCP.fault("T03", PROHIBITED, "a router rejects", verdict=AT_PORT + ADMIN, told=["(hop 1) rejects"])
 @TCP.fault("T03-ipv6", PROHIBITED, "a router rejects, over IPv6", verdict=AT_PORT + ADMIN, v6=True)
@@ -154,19 +129,6 @@ def _address(town: Town, *, v6: bool) -> None:
     verdict=AT_PORT + "reject with icmp host-prohibited",
 )
 @TCP.fault(
-    "T03-net-prohibited",
-    PROHIBITED,
-    "a router rejects for the whole network",
-    verdict=AT_PORT + "reject with icmp net-prohibited",
-)
-@TCP.fault(
-    "T03-policy",
-    PROHIBITED,
-    "a router rejects by its policy for addresses, over IPv6",
-    verdict=AT_PORT + "reject with icmpv6 policy-fail",
-    v6=True,
-)
-@TCP.fault(
     "T03-anybody",
     PROHIBITED,
     "the second of two routers rejects, seen without privileges",
@@ -184,34 +146,13 @@ def _address(town: Town, *, v6: bool) -> None:
     told=[f"{ROUTER4} (hop 1) says"],
 )
 @TCP.fault(
-    "T04-ipv6",
-    HOST_UNREACHABLE,
-    "a router says so, over IPv6",
-    verdict=AT_PORT + "reject with icmpx host-unreachable",
-    v6=True,
-)
-@TCP.fault(
     "T05",
     NET_UNREACHABLE,
     "a router says that it has no route",
     verdict=AT_PORT + "reject with icmpx no-route",
     told=[f"{ROUTER4} (hop 1) has no route"],
 )
-@TCP.fault(
-    "T05-ipv6",
-    NET_UNREACHABLE,
-    "a router says so, over IPv6",
-    verdict=AT_PORT + "reject with icmpx no-route",
-    v6=True,
-)
 @TCP.fault("T06", DEVICE, "a router resets", verdict=AT_PORT + "reject with tcp reset")
-@TCP.fault(
-    "T06-ipv6",
-    DEVICE,
-    "a router resets, over IPv6",
-    verdict=AT_PORT + "reject with tcp reset",
-    v6=True,
-)
 @TCP.fault(
     "T06-far",
     DEVICE,
@@ -237,14 +178,6 @@ def _address(town: Town, *, v6: bool) -> None:
 )
 @TCP.fault("T11", EGRESS, "the client's own firewall drops", place="client", hook="output")
 @TCP.fault(
-    "T11-ipv6",
-    EGRESS,
-    "the client's own firewall drops, over IPv6",
-    place="client",
-    hook="output",
-    v6=True,
-)
-@TCP.fault(
     "T12",
     BLACK_HOLE,
     "packets above 600 bytes are lost on the way back",
@@ -255,13 +188,6 @@ def _address(town: Town, *, v6: bool) -> None:
     BLACK_HOLE,
     "packets above 1300 bytes are lost: TLS and small answers pass",
     verdict=f"ip saddr {SERVER4} tcp sport 443 ip length > 1300 drop",
-)
-@TCP.fault(
-    "T12-ipv6",
-    BLACK_HOLE,
-    "packets above 1300 bytes are lost, over IPv6",
-    verdict=f"ip6 saddr {SERVER6} tcp sport 443 ip6 length > 1260 drop",
-    v6=True,
 )
 @TCP.fault(
     "R11-far",
@@ -344,26 +270,9 @@ def firewall(
     told=[f"{ROUTERS4[1]} (hop 2) has no route"],
 )
 @TCP.fault(
-    "T03-route",
-    PROHIBITED,
-    "the routes of a router forbid it",
-    place="router3",
-    route=["replace prohibit 10.77.2.2"],
-    told=[f"{ROUTERS4[2]} (hop 3) rejects"],
-)
-@TCP.fault(
     "T07", NO_ROUTE, "the client has none to the server", route=["add unreachable 10.77.2.0/24"]
 )
 @TCP.fault("T07-none", NO_ROUTE, "the client has no default route", route=["del default"])
-@TCP.fault(
-    "T07-prohibit", NO_ROUTE, "the client's routes forbid it", route=["add prohibit 10.77.2.0/24"]
-)
-@TCP.fault(
-    "T07-blackhole",
-    NO_ROUTE,
-    "the client's routes throw it away",
-    route=["add blackhole 10.77.2.0/24"],
-)
 @TCP.fault(
     "T08-gateway",
     DOWN,
@@ -385,7 +294,6 @@ def routes(town: Town, route: Sequence[str], place: Place = "client") -> None:
     told=[f"the router {ROUTER4} found no machine"],
 )
 @TCP.fault("T08-near", DOWN, "nobody has the address, on this network", address="10.77.1.9")
-@TCP.fault("T08-ipv6", DOWN, "nobody has the IPv6 address", address="fd77:2::9")
 def nobody(town: Town, address: str) -> None:
     town.dns(addresses=(address,))
 
@@ -394,7 +302,6 @@ def nobody(town: Town, address: str) -> None:
 @TCP.fault(
     "T09-prohibited", SOURCE, "a router rejects all but the client's other address", verdict=ADMIN
 )
-@TCP.fault("T09-host", SOURCE, "the server knows the other address", verdict="drop", place="server")
 def allow_list(town: Town, verdict: str, place: Place = "router") -> None:
     town.healthy()
     town.lab.ip("client", "addr add 10.77.1.3/24 dev eth0")
@@ -421,9 +328,6 @@ def _greets(sock: socket.socket) -> None:
 
 @TCP.fault("T01", REFUSED, "nothing listens at the port")
 @TCP.fault("T01-ipv6", REFUSED, "nothing listens at the port, over IPv6", v6=True)
-@TCP.fault(
-    "T01-anybody", REFUSED, "nothing listens, seen without privileges", prefix=ANYBODY, more=1
-)
 @TCP.fault("T01-loopback", REFUSED, "it listens for its own machine alone", listens="127.0.0.1")
 @TCP.fault(
     "T01-other-family",
@@ -435,7 +339,6 @@ def _greets(sock: socket.socket) -> None:
 @TCP.fault("T13", RESET, "accepts and resets", talk=abort)
 @TCP.fault("T14", CLOSED, "accepts and closes", talk=_closes)
 @TCP.fault("T15", SILENT, "accepts and is silent", talk=_never_answers)
-@TCP.fault("T15-ipv6", SILENT, "accepts and is silent, over IPv6", talk=_never_answers, v6=True)
 @TCP.fault("T17", "tcp-wrong-service-ssh", "SSH answers at port 443", talk=_greets)
 def listener(
     town: Town,
@@ -454,12 +357,6 @@ def listener(
 
 
 @TCP.fault("T14-balancer", CLOSED, "a load balancer has no machine behind it", backend="")
-@TCP.fault(
-    "T14-dead",
-    CLOSED,
-    "the machine behind a load balancer refuses",
-    backend="server one 127.0.0.1:9 check",
-)
 def load_balancer(town: Town, backend: str) -> None:
     town.dns()
     town.haproxy(f"listen tcp\n  bind :::443 v4v6\n  mode tcp\n  {backend}\n", 443)
@@ -467,13 +364,6 @@ def load_balancer(town: Town, backend: str) -> None:
 
 @TCP.fault(
     "T17-url", "tcp-wrong-service-ssh", "the URL names the port of SSH", url=f"https://{HOST}:7999"
-)
-@TCP.fault(
-    "T20-url",
-    "tcp-wrong-port",
-    "the URL names a port where nothing listens",
-    url=f"https://{HOST}:8444",
-    told=[URL],
 )
 def wrong_port_given(town: Town, url: str) -> Call:
     town.healthy()

@@ -97,12 +97,6 @@ def sent_along(top: Identity) -> Served:
     return leaf, leaf.chain(top)
 
 
-def rooted(_ca: Identity) -> Served:
-    top = root("Forgotten Root", organisation="Forgotten Ltd")
-    leaf = top.authority("Forgotten CA 7").issue(HOST)
-    return leaf, leaf.chain(top)
-
-
 def renewed(_ca: Identity) -> Identity:
     """The company's root, made anew last week: its name, and another key."""
     return root(role="another key", starts=-7 * DAY)
@@ -126,13 +120,6 @@ def disordered(ca: Identity) -> Served:
 
 @TLS.fault(
     "L01-ec", EXPIRED, "it expired yesterday, EC", make=lambda ca: whole(ca.issue(HOST, ends=-DAY))
-)
-@TLS.fault(
-    "L01-rsa",
-    EXPIRED,
-    "it expired yesterday, RSA, and haproxy has it",
-    make=lambda ca: whole(company(ca).issue(HOST, ends=-DAY, kind="rsa")),
-    way="haproxy",
 )
 @TLS.fault(
     "L01-ipv6",
@@ -183,13 +170,6 @@ def disordered(ca: Identity) -> Served:
     told=["Forgotten Root", "keytool"],
 )
 @TLS.fault(
-    "L06-root",
-    UNKNOWN,
-    "a private CA, whose root is sent along",
-    make=rooted,
-    told=["Forgotten Root", "SHA-256"],
-)
-@TLS.fault(
     "L06-rekeyed",
     UNKNOWN,
     "a root of the name that is trusted here, with another key",
@@ -211,14 +191,6 @@ def disordered(ca: Identity) -> Served:
     told=[ISSUING, AIA],
 )
 @TLS.fault(
-    "L07-haproxy",
-    INCOMPLETE,
-    "the intermediate is not sent by haproxy",
-    make=lambda ca: alone(company(ca).issue(HOST)),
-    way="haproxy",
-    told=[ISSUING],
-)
-@TLS.fault(
     "L07-wrong",
     INCOMPLETE,
     "the intermediate of another CA is sent",
@@ -230,16 +202,6 @@ def disordered(ca: Identity) -> Served:
     INCOMPLETE,
     "the intermediate from before it was given a new key is sent",
     make=lambda ca: mixed(company(ca).issue(HOST), ca.authority(ISSUING, role="old key")),
-    told=["with another key"],
-)
-@TLS.fault(
-    "L07-key-unnamed",
-    INCOMPLETE,
-    "the same, without key identifiers",
-    make=lambda ca: mixed(
-        company(ca).issue(HOST, identified=False),
-        ca.authority(ISSUING, role="old key", identified=False),
-    ),
     told=["with another key"],
 )
 @TLS.fault(
@@ -265,13 +227,6 @@ def disordered(ca: Identity) -> Served:
     "the same with an IPv6 address",
     make=lambda ca: whole(ca.issue(HOST)),
     url=f"https://[{SERVER6}]",
-)
-@TLS.fault(
-    "L24-other",
-    NO_IP,
-    "it names another address",
-    make=lambda ca: whole(ca.issue(HOST, "10.77.2.99")),
-    url=f"https://{SERVER4}",
 )
 @TLS.fault(
     "L25",
@@ -347,18 +302,7 @@ def disordered(ca: Identity) -> Served:
     "tls-ec", "an EC certificate of an intermediate", make=lambda ca: whole(company(ca).issue(HOST))
 )
 @TLS.healthy(
-    "tls-rsa-haproxy",
-    "an RSA certificate, and haproxy has it",
-    make=lambda ca: whole(company(ca).issue(HOST, kind="rsa")),
-    way="haproxy",
-)
-@TLS.healthy(
     "tls-wildcard", "a wildcard certificate", make=lambda ca: whole(ca.issue("*.lab.test"))
-)
-@TLS.healthy(
-    "tls-many-names",
-    "the name is the last of forty",
-    make=lambda ca: whole(ca.issue(*(f"app{n}.lab.test" for n in range(39)), HOST)),
 )
 @TLS.healthy("tls-root-sent", "the root is sent along", make=sent_along)
 @TLS.healthy(
@@ -654,8 +598,8 @@ def signing_proxy(town: Town, *, trusted: bool = False) -> Call:
             pass
         sock.recv(4096)
         sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        there = town.lab.call("router", socket.create_connection, (SERVER4, 443), 5)
         with (
+            town.lab.call("router", socket.create_connection, (SERVER4, 443), 5) as there,
             inner.wrap_socket(sock, server_side=True) as client,
             outer.wrap_socket(there, server_hostname=HOST) as server,
         ):
@@ -717,23 +661,10 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
     "a client certificate is asked for",
     site="ssl_client_certificate {directory}/ca.pem; ssl_verify_client on;",
 )
-@TLS.fault(
-    "L15-tls12",
-    MUTUAL,
-    "the same with TLS 1.2",
-    site="ssl_protocols TLSv1.2; ssl_client_certificate {directory}/ca.pem; ssl_verify_client on;",
-)
 @TLS.healthy(
     "tls-client-optional",
     "a client certificate is optional",
     site="ssl_client_certificate {directory}/ca.pem; ssl_verify_client optional;",
-)
-@TLS.healthy("tls-12", "TLS 1.2 alone", site="ssl_protocols TLSv1.2;")
-@TLS.healthy("tls-13", "TLS 1.3 alone", site="ssl_protocols TLSv1.3;")
-@TLS.healthy(
-    "tls-resumed",
-    "every handshake sends a new session, and no tickets",
-    site="ssl_session_tickets off; ssl_session_cache shared:lab:1m;",
 )
 def nginx_tls(town: Town, site: str) -> None:
     town.dns()
@@ -745,12 +676,6 @@ def nginx_tls(town: Town, site: str) -> None:
     town.nginx(town.site(town.bitbucket(), certificate=_files(town, served), site=site))
 
 
-@TLS.fault(
-    "L15-haproxy",
-    MUTUAL,
-    "haproxy asks for a client certificate",
-    how="crt {bundle} verify required ca-file {ca}",
-)
 @TLS.fault(
     "L16-haproxy",
     SNI,
@@ -781,7 +706,6 @@ def haproxy_tls(town: Town, how: str) -> None:
     "a client certificate is asked for, by openssl with TLS 1.3",
     options="-tls1_3 -Verify 1 -verify_return_error",
 )
-@TLS.fault("L13-openssl", OLD, "openssl with TLS 1.1", options="-tls1_1 -cipher ALL:@SECLEVEL=0")
 def s_server(town: Town, options: str) -> None:
     town.dns()
     leaf, chain = whole(town.ca.issue(HOST, kind="rsa"))
@@ -897,21 +821,6 @@ def http_at_tls(town: Town, *, haproxy: bool = False) -> Call:
 def swallowed(town: Town) -> None:
     town.healthy()
     town.lab.rules("router", "forward", "tcp dport 443 ip length > 200 drop")
-
-
-@TLS.fault("L23-server", SILENT, "the server reads the greeting, and speaks HTTP only")
-def reads_and_waits(town: Town) -> None:
-    town.dns()
-
-    def talk(sock: socket.socket) -> None:
-        if sock.recv(1, socket.MSG_PEEK) == b"\x16":
-            while sock.recv(4096):
-                pass
-        else:
-            sock.recv(4096)
-            sock.sendall(b"HTTP/1.1 400 The plain HTTP request was sent to HTTPS port\r\n\r\n")
-
-    town.lab.serve("server", 443, talk)
 
 
 # clocks
