@@ -23,7 +23,7 @@ from tests.gallery.peers import PEERS, symptom
 from tests.gallery.running import Gallery, Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "gallery.md"
-_SIDE_BY_SIDE = 6
+_SIDE_BY_SIDE = 10
 _WIDTH = 90  # characters of what another program said that are shown
 _VERSIONS = {
     "curl": ("curl", "--version"),
