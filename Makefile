@@ -31,8 +31,10 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# Most tests wait for something: four at a time. The gallery runs its cases side by side by itself.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --ignore tests/gallery
+	$(BIN)/python -m pytest tests/gallery
 
 format: setup
 	$(BIN)/ruff format .

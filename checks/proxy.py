@@ -188,7 +188,8 @@ class ProxyWay(Check):
     )
     BYPASS_MISSING = fail(
         "proxy-bypass-missing",
-        "the proxy {proxy} ({source}) does not get to {place}, but directly it works: {proof}",
+        "the proxy {proxy} ({source}) does not get to {place}, but with --proxy none the next "
+        "layer passes: {proof}",
         remedy="Add {host} to NO_PROXY.",
         owner="you",
         reproduce=("{curl} -v --noproxy '*' {url}", _CURL),
@@ -361,7 +362,8 @@ class ProxyWay(Check):
         )
         known |= {"proof": ctx.quote(proofs[0]), "what_if": net.whatif.told(others, ctx.target)}
         if verdict.code in _BY_POLICY and entry is None:
-            more = f" Directly it works ({{proof}}): if that is allowed, {without}."
+            passes = "With --proxy none the next layer passes ({proof})"
+            more = f" {passes}: if that is allowed, {without}."
             yield verdict(**known, remedy=verdict.remedy + more)
             return
         yield verdict(**known)

@@ -108,8 +108,13 @@ def _labelled(label: str, text: str, style: Style) -> Iterator[str]:
 
 
 def _wrap(text: str, width: int, *, breaking: bool = False) -> list[str]:
+    """Lines of at most `width` columns. A line of its own that is no sentence is a command or the
+    entry of a list, and stays whole, however long: it is to be copied."""
     lines: list[str] = []
-    for paragraph in text.splitlines() or [""]:
+    for place, paragraph in enumerate(text.splitlines() or [""]):
+        if place and not breaking and not paragraph.endswith((".", ":")):
+            lines.append(paragraph)
+            continue
         lines += textwrap.wrap(
             paragraph, width, break_long_words=breaking, break_on_hyphens=False
         ) or [""]
@@ -205,7 +210,8 @@ def _clients(report: Report) -> str:
     if not (differ or any(code.startswith("proxy-") for code in _problems(report))):
         return ""
     ways: dict[tuple[str, str], list[str]] = {}
-    for client in (one for clients in told if isinstance(clients, list) for one in clients):
+    # Every finding of the check tells them: once is enough.
+    for client in next((clients for clients in told if isinstance(clients, list)), []):
         ways.setdefault((client["way"], client["because"]), []).append(client["client"])
     rows = [(", ".join(names), *way) for way, names in ways.items()]
     headers, widths = ("client", "way", "because"), [26, 30, 24]

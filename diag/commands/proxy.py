@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from diag.facts import Target
     from diag.model import Json
     from diag.net.proxyenv import Choice
+    from diag.target import Note
 
 EPILOG = """\b
 Examples:
@@ -43,13 +44,20 @@ def command(url: str, format_: str) -> None:
 
     parsed = target.parse(url)
     if parsed.target is None:
-        codes = ", ".join(note.code for note in parsed.notes)
-        raise click.UsageError(f"{parsed.text_shown!r} is not the URL of a Bitbucket ({codes})")
+        raise click.UsageError(f"{parsed.text_shown!r}: {'; '.join(map(_said_of, parsed.notes))}")
     document = explained(parsed.target)
     if format_ == "json":
         output.write_stdout(json.dumps(document, ensure_ascii=False, indent=2))
         return
     output.write_stdout(_table(document))
+
+
+def _said_of(note: Note) -> str:
+    """What check `input` says of it."""
+    from diag import explain, registry, texts
+
+    found = explain.find(registry.checks(), note.code)
+    return texts.fill(found[1].message, note.evidence) if found else note.code
 
 
 def explained(target: Target) -> dict[str, Any]:
