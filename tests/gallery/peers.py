@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -64,7 +65,7 @@ def check_http(town: Town, call: Call) -> str:
 
 
 def blackbox_exporter(town: Town, call: Call) -> str:
-    token = f"      bearer_token: {town.token}\n" if town.token else ""
+    token = f"      bearer_token: {json.dumps(town.token)}\n" if town.token else ""
     ca_file = call.ca_file or town.ca_file
     text = _MODULE.format(timeout=PATIENCE, ca_file=ca_file, more=token)
     config = town.write("blackbox.yml", text)
