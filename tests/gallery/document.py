@@ -53,7 +53,8 @@ median {usual:.1f} s, worst {worst:.1f} s ({worst_id})
 
 What the others could tell at best: every different output (names, numbers and times left out) is
 taken for the most frequent of its true causes, with the answers in hand, which no user has. An
-output that was seen but once counts as right.
+output that was seen but once counts as right. It is not quite fair all the same: bbdiag was built
+against these very faults, and the others were made for other things.
 """
 
 
@@ -108,7 +109,7 @@ def _figures(outcomes: Sequence[Outcome]) -> str:
         worst=times[worst],
         worst_id=worst,
     )
-    rows = [("bbdiag", VERSION, "–", f"{share:.0f} %")]
+    rows = [("bbdiag", VERSION, "–", f"{share:.1f} %")]
     for name in PEERS:
         said = [(_outline(one.peers[name]), one.case.root) for one in faults if name in one.peers]
         different = str(len({words for words, _ in said}))
