@@ -86,7 +86,10 @@ def page(chapters: Sequence[Family], outcomes: dict[str, Outcome]) -> str:
 def line_start(case: Case) -> str:
     """How the line of a case begins, if bbdiag says of it what it should."""
     codes = [*([case.root] if case.root else []), *case.seen]
-    return f"| {case.id} | {_cell(case.title)} | {_codes(codes) or 'ok'}"
+    start = f"| {case.id} | {_cell(case.title)} | "
+    if case.is_healthy and case.also:  # some of what it deserves
+        return start
+    return start + (_codes(codes) or "ok")
 
 
 def _figures(outcomes: Sequence[Outcome]) -> str:
@@ -161,7 +164,7 @@ def _codes(codes: Iterable[str]) -> str:
 
 def _cell(text: str) -> str:
     """Text for one cell of a table: one line, not too long, no path of this machine."""
-    text = re.sub(r"/tmp/town-\w+/", "", " ".join(text.split()))
+    text = re.sub(r"/tmp/town-\w+/?", "", " ".join(text.split()))
     text = re.sub(r"0x[0-9a-f]{6,}", "0x…", text)
     text = text if len(text) <= _WIDTH else text[: _WIDTH - 1].rstrip() + "…"
     return re.sub(r"([|<>*`_\[\]])", r"\\\1", text)
