@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Proxy = net.proxyenv.Proxy
 
 _CURL = "{curl} -v -x {proxy} {url}"
-_ENV = "env | grep -i proxy"
+_ENV = "env | grep -i proxy | sed 's#//[^/]*@#//#'"  # without passwords: it goes into tickets
 _LEFT_OVER = 3.0  # seconds that finding the hop leaves to trying other ways out
 _BEYOND = (  # the proxy is there, but does not get us to the target
     "proxy-denied",

@@ -50,7 +50,10 @@ class ProxyBypass(Check):
         "proxy {proxy} ({source}) gets there: {proof}",
         remedy="Take the entry out of {variable}, or make it narrower so that it spares {host}.",
         owner="you",
-        reproduce=("{curl} -v --noproxy '' -x {proxy} {url}", "env | grep -i proxy"),
+        reproduce=(
+            "{curl} -v --noproxy '' -x {proxy} {url}",
+            "env | grep -i proxy | sed 's#//[^/]*@#//#'",
+        ),
         explains=(
             "dns-nxdomain",
             "dns-nodata",

@@ -134,9 +134,10 @@ class Steady(Check):
     OK = ok(
         "steady-ok", "{failed} tries failed, at {places}; half of them took {median} ms or less"
     )
-    SAME = ok("steady-same", "of {count} tries, at {places}, none went better: {how}")
+    SAME = ok("steady-same", "nothing comes and goes in {count} tries, at {places}: {how}")
     NOT_ASKED = skip("steady-not-asked", "--repeat N goes the whole way N times to each address")
     NO_WAY = skip("steady-no-way", "there is no address to try")
+    NO_TIME = skip("steady-no-time", "no time was left to try; a longer --deadline gives some")
     LOSSY = warn(
         "tcp-lossy",
         "packets to {address} get lost: {failed} connects met loss",
@@ -244,7 +245,7 @@ class Steady(Check):
         """At some addresses Bitbucket answers, at others never, although they accept
         connections."""
         good = [tally for tally in tour.tallies if tally.passes]
-        bad = [tally for tally in tour.tallies if not tally.passes and tally.accepts]
+        bad = [tally for tally in tour.tallies if tour.is_ill(tally)]
         if not good or not bad:
             return
         addresses = ctx.get(Addresses)
@@ -256,7 +257,9 @@ class Steady(Check):
         }
         if any(tally.place in own for tally in good):
             yield self.ONE_NODE(**evidence)
-        elif any(trip.is_for(ctx.target.host) is False for one in bad for trip in one.trips):
+        elif bad[0].place in own and any(
+            trip.is_for(ctx.target.host) is False for trip in bad[0].trips
+        ):
             yield self.OTHER_MACHINE(**evidence)
 
     def _flaps(self, ctx: Context, tour: Tour, tally: Tally) -> Iterator[Finding]:
@@ -324,6 +327,8 @@ class Steady(Check):
     def _summary(self, ctx: Context, tour: Tour) -> Finding:
         """Nothing flaps."""
         trips = [trip for tally in tour.tallies for trip in tally.trips]
+        if not trips:
+            return self.NO_TIME()
         told: dict[str, Any] = {
             "places": [tally.place for tally in tour.tallies],
             "tries": [tour.evidence(tally) for tally in tour.tallies],

@@ -62,7 +62,9 @@ class Vantage(Check):
         elif addresses and all(map(net.dns.is_private, addresses)):
             typed = addresses == (target.host,)
             place = target.host if typed else f"{target.host} is {', '.join(addresses)} here"
-            yield self.PRIVATE(addresses=addresses, place=place)
+            # An address has no other one outside.
+            lines = ["ip route get {host}"] if typed else None
+            yield self.PRIVATE(addresses=addresses, place=place, reproduce=lines)
         else:
             host = f"[{target.host}]" if ":" in target.host else target.host
             yield self.ALLOWLIST(

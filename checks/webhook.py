@@ -60,8 +60,8 @@ class WebhookDelivery(Troubles, Check):
     NOT_SHOWN = skip("webhook-not-shown", "only administrators are shown webhooks")
     NOT_RECOGNISED = skip(
         "webhook-not-recognised",
-        "no webhook leads to {profile} itself; whether one of the {others} others leads to an"
-        " installation of your own cannot be told",
+        "no webhook leads to {profile} itself; whether one of the {others} others, or one that is"
+        " not shown, leads to an installation of your own cannot be told",
     )
     MISSING = warn(
         "webhook-missing",
@@ -215,13 +215,13 @@ class WebhookDelivery(Troubles, Check):
             told = bitbucket.rights.webhooks(asker.get, project, slug)
             found = bitbucket.webhooks.read(told.answer)
             if found is None:
-                yield trouble(ctx, told.answer) or self.NOT_SHOWN()
+                long = told.answer.failure == "endless"  # longer than what is read of it
+                yield (None if long else trouble(ctx, told.answer)) or self.NOT_SHOWN()
                 return
             webhooks, complete = found
         if not self._of_product(ctx, webhooks) and ctx.settings.stage == "steady":
             inherited = bitbucket.webhooks.of_project(asker.get, project, slug)
-            if inherited is not None:
-                webhooks, complete = webhooks + inherited.webhooks, complete and inherited.complete
+            webhooks, complete = webhooks + inherited.webhooks, complete and inherited.complete
         ours = self._of_product(ctx, webhooks)
         if ours:
             yield from self._judge(ctx, asker, ours)
@@ -255,7 +255,7 @@ class WebhookDelivery(Troubles, Check):
         if not active:
             yield self.INACTIVE(**self._words(ctx, ours[0]))
             return
-        right = [one for one in active if not bitbucket.webhooks.leads_back(one)]
+        right = [one for one in active if _arrives(one) or not bitbucket.webhooks.leads_back(one)]
         if not right:
             why = "which is Bitbucket's own machine: it would call itself"
             yield self.WRONG_URL(why=why, **self._words(ctx, active[0]))
@@ -263,7 +263,7 @@ class WebhookDelivery(Troubles, Check):
         if events := bitbucket.webhooks.lacking(right, ctx.profile.hooks.events):
             yield self.EVENTS_MISSING(events=events, **self._words(ctx, right[0]))
         # The one with the best record: another can be left from former times.
-        best = min(right, key=lambda one: (last := _last(one)) is not None and _failed(last))
+        best = min(right, key=lambda one: _last(one) is not None and not _arrives(one))
         delivery = _last(best)
         if delivery is not None and _failed(delivery):
             yield from self._failing(ctx, asker, best, delivery)
@@ -319,6 +319,12 @@ def _fresh(webhook: Webhook) -> list[Delivery]:
 
 def _last(webhook: Webhook) -> Delivery | None:
     return next(iter(_fresh(webhook)), None)
+
+
+def _arrives(webhook: Webhook) -> bool:
+    """Whether the last delivery was taken: then even Bitbucket's own machine was the right one."""
+    last = _last(webhook)
+    return last is not None and not _failed(last)
 
 
 def _failed(delivery: Delivery) -> bool:

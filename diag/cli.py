@@ -90,10 +90,10 @@ class _Commands(click.Group):
 def cli() -> None:
     """Find out why something cannot connect to Bitbucket.
 
-    bbdiag walks the whole way from this machine to a Bitbucket Server or Data Center: URL, DNS,
-    proxy, firewall and ports, TLS, HTTP gateway, version, repositories, links, token, permission,
-    clone path. It names ONE root cause, with the evidence, what to do, who must do it, and the
-    command that shows it.
+    bbdiag walks the whole way from this machine to a Bitbucket Server, Data Center or Cloud: URL,
+    DNS, proxy, firewall and ports, TLS, HTTP gateway, version, repositories, links, token,
+    permission, clone path, webhook. It names ONE root cause, with the evidence, what to do, who
+    must do it, and the command that shows it.
     """
 
 

@@ -15,7 +15,7 @@ from diag import registry
 from diag.report import Report, Style
 
 
-def style(*, timings: bool, stream_is_terminal: bool) -> Style:
+def style(*, timings: bool = False, stream_is_terminal: bool) -> Style:
     """How to draw: colour on terminals only, unless NO_COLOR or FORCE_COLOR say otherwise."""
     color = stream_is_terminal and os.environ.get("TERM") != "dumb"
     if os.environ.get("FORCE_COLOR"):

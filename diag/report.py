@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from diag.fields import Fields
 from diag.model import Finding, Json, Status
 
 SCHEMA_VERSION = 1
@@ -252,66 +253,85 @@ class Report:
             ValueError: the document is no report of this schema version.
         """
         try:
-            if document["schema_version"] != SCHEMA_VERSION:
-                raise ValueError(f"schema_version is {document['schema_version']!r}, not 1")
-            run, target, profile = document["run"], document["target"], document["profile"]
-            return cls(
-                version=document["tool"]["version"],
-                run=RunInfo(
-                    run["id"],
-                    run["started_at"],
-                    run["duration_ms"],
-                    run["label"],
-                    run["hostname"],
-                    run["requests"],
-                    run.get("interrupted", False),
-                ),
-                target=TargetInfo(
-                    target["input"],
-                    target["kind"],
-                    target["base_url"],
-                    target["host"],
-                    target["port"],
-                    target["project"],
-                    target["repository"],
-                ),
-                profile=profile["name"],
-                stage=profile["stage"],
-                problems=tuple(
-                    Problem(
-                        item["code"],
-                        Status(item["status"]),
-                        item["check"],
-                        item["message"],
-                        item["remedy"],
-                        item["owner"],
-                        item["evidence"],
-                        tuple(item["reproduce"]),
-                    )
-                    for item in document["problems"]
-                ),
-                checks=tuple(_check_from_json(item) for item in document["checks"]),
+            fields = Fields(document)
+            version = fields.get("schema_version", int)
+            if version == SCHEMA_VERSION:
+                return _report(fields)
+        except ValueError as error:
+            raise ValueError(f"not a bbdiag report: {error}") from None
+        raise ValueError(f"schema_version is {version}, not {SCHEMA_VERSION}")
+
+
+def _report(fields: Fields) -> Report:
+    run, target, profile = fields.part("run"), fields.part("target"), fields.part("profile")
+    return Report(
+        version=fields.part("tool").get("version", str),
+        run=RunInfo(
+            run.get("id", str),
+            run.get("started_at", str),
+            run.get("duration_ms", int),
+            run.maybe("label", str),
+            run.get("hostname", str),
+            run.get("requests", int),
+            "interrupted" in run and run.get("interrupted", bool),
+        ),
+        target=TargetInfo(
+            target.get("input", str),
+            target.get("kind", str),
+            target.maybe("base_url", str),
+            target.maybe("host", str),
+            target.maybe("port", int),
+            target.maybe("project", str),
+            target.maybe("repository", str),
+        ),
+        profile=profile.get("name", str),
+        stage=profile.get("stage", str),
+        problems=tuple(
+            Problem(
+                item.get("code", str),
+                item.choice("status", Status),
+                item.get("check", str),
+                item.get("message", str),
+                item.get("remedy", str),
+                item.get("owner", str),
+                item.get("evidence", dict),
+                item.texts("reproduce"),
             )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a bbdiag report: {error!r}") from None
+            for item in fields.parts("problems")
+        ),
+        checks=tuple(map(_check, fields.parts("checks"))),
+    )
 
 
-def _check_from_json(item: Any) -> CheckResult:
-    because = item["skipped_because"]
+def _check(fields: Fields) -> CheckResult:
+    because = None
+    if "skipped_because" in fields:
+        cause = fields.part("skipped_because")
+        because = Because(cause.get("check", str), cause.get("code", str))
     return CheckResult(
-        item["id"],
-        item["title"],
-        Status(item["status"]),
-        item["started_ms"],
-        item["duration_ms"],
-        Because(because["check"], because["code"]) if because else None,
+        fields.get("id", str),
+        fields.get("title", str),
+        fields.choice("status", Status),
+        fields.maybe("started_ms", int),
+        fields.maybe("duration_ms", int),
+        because,
         tuple(
-            FindingResult(part["code"], Status(part["status"]), part["message"], part["evidence"])
-            for part in item["findings"]
+            FindingResult(
+                item.get("code", str),
+                item.choice("status", Status),
+                item.get("message", str),
+                item.get("evidence", dict),
+            )
+            for item in fields.parts("findings")
         ),
         tuple(
-            TimingResult(part["what"], part["detail"], part["started_ms"], part["duration_ms"])
-            for part in item.get("timings", [])
+            TimingResult(
+                item.get("what", str),
+                item.get("detail", str),
+                item.get("started_ms", int),
+                item.get("duration_ms", int),
+            )
+            for item in (fields.parts("timings") if "timings" in fields else ())
         ),
     )
 

@@ -1,4 +1,5 @@
-"""Fills the templates of verdicts: messages and remedies for people, commands to be pasted."""
+"""Fills the templates of verdicts: messages and remedies for people, commands to be pasted; and
+says in words what is a number."""
 
 from __future__ import annotations
 
@@ -55,3 +56,11 @@ def _word(text: str) -> str:
     except ValueError:  # an odd quotation mark
         read = []
     return text if [shlex.quote(part) for part in read] == [text] else shlex.quote(text)
+
+
+def span(seconds: float) -> str:
+    """A stretch of time in words: "12 days", "3 hours"."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if abs(seconds) >= 2 * size:
+            return f"{abs(seconds) // size:.0f} {unit}"
+    return f"{abs(seconds):.0f} seconds"

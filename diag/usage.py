@@ -25,17 +25,23 @@ from diag.verdicts import CONFIG_INVALID
 from diag.version import VERSION
 
 
+def scrubber() -> Scrubber:
+    """One that knows the secret of the environment."""
+    found = Scrubber()
+    token = os.environ.get("BITBUCKET_TOKEN")
+    found.learn(Secret(token) if token else None)
+    return found
+
+
 def scrub(text: str, arguments: Sequence[str] = ()) -> str:
     """`text` without the secrets of the environment and of URLs among the arguments, and without
     control characters."""
-    scrubber = Scrubber()
-    token = os.environ.get("BITBUCKET_TOKEN")
-    scrubber.learn(Secret(token) if token else None)
+    known = scrubber()
     for argument in arguments:
         if "://" in argument:
             for secret in target.parse(argument).secrets:
-                scrubber.learn(secret)
-    return "\n".join(scrubber.text(line) for line in text.splitlines())
+                known.learn(secret)
+    return "\n".join(known.text(line) for line in text.splitlines())
 
 
 def document(message: str, arguments: Sequence[str] = ()) -> str:

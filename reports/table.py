@@ -65,8 +65,8 @@ def render(report: Report, style: Style) -> str:
             parts += ["", *_problem(problem, style)]
     if clients := _clients(report):
         parts += ["", "The way out, by the proxy settings of this place:", "", clients]
-    if style.timings:
-        parts += ["", _timings(report)]
+    if style.timings and (timings := _timings(report)):
+        parts += ["", timings]
     parts += ["", *_facts(report, style)]
     return "\n".join(parts) + "\n"
 
@@ -195,7 +195,8 @@ def _why(check: CheckResult, report: Report) -> str:
     finding = told.get(code)
     if finding is not None and finding.status is Status.SKIP and code not in _problems(report):
         return f"not run ({finding.message})"
-    return f"not run because of {code}"
+    ran = any(one.status is Status.SKIP for one in check.findings)  # and found a consequence of it
+    return f"a consequence of {code}" if ran else f"not run because of {code}"
 
 
 def _problems(report: Report) -> set[str]:
@@ -212,8 +213,12 @@ def _clients(report: Report) -> str:
     ways: dict[tuple[str, str], list[str]] = {}
     # Every finding of the check tells them: once is enough.
     for client in next((clients for clients in told if isinstance(clients, list)), []):
-        ways.setdefault((client["way"], client["because"]), []).append(client["client"])
-    rows = [(", ".join(names), *way) for way, names in ways.items()]
+        match client:  # a saved report may come from another version
+            case {"client": str(name), "way": str(way), "because": str(because)}:
+                ways.setdefault((way, because), []).append(name)
+    if not ways:
+        return ""
+    rows = [(", ".join(names), *key) for key, names in ways.items()]
     headers, widths = ("client", "way", "because"), [26, 30, 24]
     return tabulate(
         rows, headers=headers, tablefmt="simple", disable_numparse=True, maxcolwidths=widths
@@ -226,6 +231,8 @@ def _timings(report: Report) -> str:
         for check in report.checks
         for timing in check.timings
     ]
+    if not rows:
+        return ""
     headers = ("at ms", "took ms", "check", "what", "detail")
     # What was asked is to be found again in a log: it stays on one line, however long.
     return tabulate(sorted(rows), headers=headers, tablefmt="simple")
@@ -235,10 +242,12 @@ def _facts(report: Report, style: Style) -> Iterator[str]:
     run = report.run
     place = f" from {run.label}" if run.label else ""
     requests = "1 request" if run.requests == 1 else f"{run.requests} requests"
+    # A call that came to no run has neither.
+    target = report.target.base_url or report.target.input or "no URL"
+    product = f"for {report.profile}, stage {report.stage}; " if report.profile else ""
     text = (
-        f"{report.target.base_url or report.target.input}: {len(report.checks)} checks"
-        f"{place}, {requests}, {run.duration_ms} ms"
-        f" (for {report.profile}, stage {report.stage}; bbdiag {report.version})"
+        f"{target}: {len(report.checks)} checks{place}, {requests}, {run.duration_ms} ms"
+        f" ({product}bbdiag {report.version})"
     )
     for line in _wrap(text, style.width):
         yield _paint(line, "2", style)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 AT_ONCE = 4  # tries that are under way at the same time …
 SPACING = 0.05  # … and so many seconds between their beginnings
 CLOUD_MOST = 20  # requests: anonymously, Bitbucket Cloud grants 60 an hour
+CONNECTS_MOST = 32  # at once to a port: no client needs more, so that a limit above is none
 RESERVE = 1.5  # seconds that are left to the rest of the run
 _RECOVERY = 1.2  # seconds after which a gateway that limits requests lets one through again
 _SLOWLY = 4  # requests that are made with such pauses
@@ -179,7 +180,7 @@ class Tour:
         ctx = self.ctx
         ctx.run.http.rest()  # idle connections would count, where there is a limit
         tasks = {
-            place: partial(net.steady.connects, *at, times, ctx.timeout)
+            place: partial(net.steady.connects, *at, min(times, CONNECTS_MOST), ctx.timeout)
             for place, at in self.places.items()
             if at is not None
         }
@@ -202,6 +203,12 @@ class Tour:
         if trip.answer is None:
             return trip.why
         return trouble(trip.answer, of_cloud=self.of_cloud)
+
+    def is_ill(self, tally: Tally) -> bool:
+        """Whether nothing goes well at a place that accepts connections. Where Bitbucket's own
+        limit was met, Bitbucket answers."""
+        said = [trip for trip in tally.trips if trip.answer is not None]
+        return tally.accepts and not tally.passes and len(self.answers(said)) == len(said)
 
     def answers(self, trips: Sequence[Trip]) -> list[tuple[Answer, str | None]]:
         """The answers that say something, and what is wrong with each."""

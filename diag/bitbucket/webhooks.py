@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SOCKET_TIMEOUT = 10.0  # seconds that Bitbucket waits for an answer by default
 _MOST = 1 << 18  # bytes: details hold the whole of request and answer
+_END_OF_DATES = 253_402_300_800_000  # milliseconds: the year 10000
 _PUSHED = "repo:refs_changed"
 _INSTEAD = {_PUSHED: "mirror:repo_synchronized"}  # for those who build from a mirror
 _LOOPBACK = re.compile(r"localhost|.*\.localhost|127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0")
@@ -81,14 +82,16 @@ def read(answer: Answer) -> Shown | None:
     return Shown(found, page.following is None and len(found) == len(page.values))
 
 
-def of_project(ask: Ask, project: str, slug: str) -> Shown | None:
-    """The webhooks that a repository has from its project; None if they are not told."""
+def of_project(ask: Ask, project: str, slug: str) -> Shown:
+    """The webhooks that a repository has from its project. Versions that do not know the question
+    have no such webhooks; any other refusal leaves open whether there are some."""
     path = datacenter.webhooks_path(project, slug) + "/search"
     query = {"scopeType": "project", "statistics": "true"}
-    found = read(ask(path, query, max_bytes=_MOST))
-    return found and Shown(
-        tuple(replace(one, inherited=True) for one in found.webhooks), found.complete
-    )
+    answer = ask(path, query, max_bytes=_MOST)
+    found = read(answer)
+    if found is None:
+        return Shown((), answer.status == 404 and bool(datacenter.marks(answer)))
+    return Shown(tuple(replace(one, inherited=True) for one in found.webhooks), found.complete)
 
 
 def _webhook(value: Any) -> Webhook | None:
@@ -99,14 +102,14 @@ def _webhook(value: Any) -> Webhook | None:
         return None
     statistics = value.get("statistics")
     last = _deliveries(statistics) if isinstance(statistics, Mapping) else ()
-    changed = value.get("updatedDate", value.get("createdDate"))
+    changed = _seconds(value.get("updatedDate", value.get("createdDate")))
     return Webhook(
         id=number,
         url=url,
         receiver=shown(url),
         active=value.get("active") is not False,
         events=tuple(event for event in events if isinstance(event, str)),
-        changed=changed / 1000 if isinstance(changed, int) else 0.0,
+        changed=changed or 0.0,
         deliveries=tuple(sorted(last, key=lambda one: one.at, reverse=True)),
     )
 
@@ -117,12 +120,15 @@ def _deliveries(statistics: Mapping[str, Any]) -> Iterator[Delivery]:
         result = entry.get("result") if isinstance(entry, Mapping) else None
         if not isinstance(entry, Mapping) or not isinstance(result, Mapping):
             continue
-        at, lasted = entry.get("finish", entry.get("start")), entry.get("duration")
-        outcome = result.get("outcome")
-        if isinstance(at, int) and outcome in ("SUCCESS", "FAILURE", "ERROR"):
+        at, outcome = _seconds(entry.get("finish", entry.get("start"))), result.get("outcome")
+        if at is not None and outcome in ("SUCCESS", "FAILURE", "ERROR"):
             said = without_addresses(str(result.get("description") or ""))
-            seconds = lasted / 1000 if isinstance(lasted, int) else None
-            yield Delivery(outcome, at / 1000, said, seconds)
+            yield Delivery(outcome, at, said, _seconds(entry.get("duration")))
+
+
+def _seconds(value: Any) -> float | None:
+    """Out of milliseconds; None where there are none, or more than any date has."""
+    return value / 1000 if isinstance(value, int) and 0 <= value < _END_OF_DATES else None
 
 
 def shown(url: str) -> str:

@@ -194,14 +194,21 @@ def read_report(file: str) -> Report:
     import sys
     from pathlib import Path
 
+    from diag import usage
     from diag.report import Report
-    from diag.secret import Scrubber
 
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-        # Whoever made the file: no control character of it reaches the terminal.
-        return Report.from_json(Scrubber().json(json.loads(text)))
+        # Bytes: a redirection of PowerShell writes UTF-16, and JSON tells which it is.
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        # Whoever made the file: no control character or own secret of it reaches the terminal.
+        return Report.from_json(usage.scrubber().json(json.loads(data)))
     except OSError as error:
         raise click.UsageError(f"cannot read {file}: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        what = f"it is no JSON document{where}" if data.strip() else "it is empty"
+        raise click.UsageError(
+            f"{file} cannot be used: {what}; bbdiag check --format json writes one"
+        ) from None
     except ValueError as error:
         raise click.UsageError(f"{file} cannot be used: {error}") from None

@@ -36,6 +36,8 @@ def command(ctx: click.Context, /, files: tuple[str, ...], **options: Any) -> No
     """
     from diag import comparing, output
 
+    if files.count("-") > 1:
+        raise click.UsageError("standard input (-) can be read only once", ctx)
     named = [(file, read_report(file)) for file in files]
     try:
         sights = comparing.gather(named)

@@ -20,8 +20,20 @@ Examples:
 """
 
 
+def _complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from diag.simulator import CLOUD_FAULTS, FAULTS
+
+    faults = CLOUD_FAULTS if context.params.get("cloud") else FAULTS
+    return [fault for fault in faults if fault.startswith(incomplete)]
+
+
 @click.command("demo", epilog=EPILOG)
-@click.option("--fault", metavar="CODE", help="Break it so that this is the root cause.")
+@click.option(
+    "--fault",
+    metavar="CODE",
+    shell_complete=_complete,
+    help="Break it so that this is the root cause.",
+)
 @click.option("--cloud", is_flag=True, help="Bitbucket Cloud, instead of Data Center.")
 @click.option("--list", "list_", is_flag=True, help="List the faults, one a line, and stop.")
 @click.option(

@@ -111,37 +111,42 @@ def _table(document: dict[str, Any]) -> str:
     rows: dict[tuple[str, str], list[str]] = {}
     for one in document["clients"]:
         rows.setdefault((one["way"], one["because"]), []).append(one["client"])
-    lines = [(_folded(names), *key) for key, names in rows.items()]
+    lines = [
+        (_folded(names), _filled(way, width=30), _filled(because, width=24))
+        for (way, because), names in rows.items()
+    ]
     headers = ("client", "way", "because")
-    text = tabulate(
-        lines,
-        headers=headers,
-        tablefmt="simple",
-        disable_numparse=True,
-        maxcolwidths=[None, 36, 34],
-    )
+    text = tabulate(lines, headers=headers, tablefmt="simple", disable_numparse=True)
     parts = [f"The way to {document['url']}:", "", text]
     for entry in document["entries"]:
         parts += ["", f"{entry['entry']!r} in {entry['variable']} is not understood by all:"]
-        parts += _listed("go by it", entry["understood_by"])
-        parts += _listed("do not", entry["ignored_by"])
+        for label, names in (("go by it", "understood_by"), ("do not", "ignored_by")):
+            text = ", ".join(entry[names]) or "nobody"
+            parts.append(_filled(text, f"  {label:<10}", " " * 12))
     if document["hints"]:
-        parts += ["", *(f"- {hint}" for hint in document["hints"])]
+        parts += ["", *(_filled(hint, "- ", "  ") for hint in document["hints"])]
     return "\n".join(parts)
 
 
-def _listed(label: str, names: Sequence[str]) -> list[str]:
+def _filled(text: str, first: str = "", further: str = "", *, width: int = 80) -> str:
+    """In lines; a name, an address or a setting is not cut."""
     import textwrap
 
-    text = ", ".join(names) or "nobody"
-    return textwrap.wrap(text, 80, initial_indent=f"  {label:<10}", subsequent_indent=" " * 12)
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=further,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _folded(names: Sequence[str]) -> str:
     """Names in as many lines as they need, none of them cut."""
     lines: list[str] = []
     for name in names:
-        if lines and len(lines[-1]) + len(name) + 2 <= 24:
+        if lines and len(lines[-1]) + len(name) + 2 <= 22:
             lines[-1] += f", {name}"
         else:
             lines.append(name)

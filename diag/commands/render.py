@@ -10,7 +10,7 @@ from diag.commands._options import read_report, report_options
 
 
 @click.command("render")
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", type=click.Path())
 @report_options
 def command(file: str, **options: Any) -> None:
     """Show a saved JSON report in any format. FILE is what `--format json` wrote, - for stdin.

@@ -52,13 +52,17 @@ def gather(named: Sequence[tuple[str, Report]]) -> tuple[Sight, ...]:
             raise ValueError(f"{runs[report.run.id]} and {file} are the same run")
         runs[report.run.id] = file
         target = report.target
+        if any(check.id == Places.id for check in report.checks):
+            raise ValueError(f"{file} is a comparison itself: give the reports that it was made of")
+        if not target.input:
+            raise ValueError(f"{file} is of a call that came to no run: {report.summary}")
         if target.host is not None:
             targets.setdefault(f"{target.host} port {target.port}", file)
         try:
             when = moment(report)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
-        place = report.run.label or report.run.hostname or file
+        place = " ".join((report.run.label or report.run.hostname or file).split())
         places.setdefault(place, []).append(Sight(place, when, report))
     if len(targets) > 1:
         told = ", ".join(f"{target} in {file}" for target, file in targets.items())
@@ -67,7 +71,10 @@ def gather(named: Sequence[tuple[str, Report]]) -> tuple[Sight, ...]:
     for several in places.values():
         *earlier, latest = sorted(several, key=lambda sight: sight.when)
         sights.append(replace(latest, earlier=tuple(earlier)))
-    return _by_one_clock(sights)
+    try:
+        return _by_one_clock(sights)
+    except OverflowError:
+        raise ValueError("a clock was too far off: the times cannot be compared") from None
 
 
 def _by_one_clock(sights: Sequence[Sight]) -> tuple[Sight, ...]:

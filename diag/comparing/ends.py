@@ -11,6 +11,8 @@ from diag.model import OWNERS, Finding, Verdict, fail, ok, skip, warn
 from diag.report import Problem
 
 BEHIND = ("auth", "base-url", "git", "permission", "repos", "version")  # what one server decides
+# What depends on the repository that was asked for, the product and its stage.
+_ASKED = ("git", "permission", "repos", "repository", "scopes", "webhook")
 _AGAIN = "bbdiag check {url} --label PLACE --format json"
 _WHO = (
     'curl -sS -o /dev/null -D - -H "Authorization: Bearer $BITBUCKET_TOKEN"'
@@ -239,7 +241,8 @@ def _still(case: Case, seen: Sequence[tuple[Sight, Problem]]) -> Finding:
     problem = seen[0][1]
     places = [one.place for one, _ in seen]
     others = [one for one in case.sights if one.place not in places]
-    free = [one.place for one in others if one.passed(problem.check)]
+    same = [one for one in others if _asked(one, problem) == _asked(seen[0][0], problem)]
+    free = [one.place for one in same if one.passed(problem.check)]
     short = [one.place for one in others if not one.reached(problem.check)]
     where = f"from {', '.join(places)}"
     if not others and len(seen) > 1:
@@ -259,6 +262,14 @@ def _still(case: Case, seen: Sequence[tuple[Sight, Problem]]) -> Finding:
         tuple(quoted(line) for line in problem.reproduce),
     )
     return verdict(places={one.place: found.evidence for one, found in seen})
+
+
+def _asked(sight: Sight, problem: Problem) -> Sequence[str | None]:
+    """What a run was asked for, as far as the problem depends on it."""
+    report = sight.report
+    if problem.check.removeprefix("cloud-") not in _ASKED:
+        return ()
+    return report.target.project, report.target.repository, report.profile, report.stage
 
 
 def _since(sight: Sight, problem: Problem) -> str:

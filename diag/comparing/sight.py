@@ -232,9 +232,9 @@ def moment(report: Report) -> datetime:
     """
     try:
         when = datetime.fromisoformat(report.run.started_at)
-    except (TypeError, ValueError):
+        return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise ValueError(f"run.started_at is {report.run.started_at!r}") from None
-    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def common_name(name: str) -> str:

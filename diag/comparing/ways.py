@@ -9,6 +9,7 @@ from diag.comparing.aspect import Aspect, Case, Proof
 from diag.comparing.sight import TOLERANCE, Certificate, Sight, common_name
 from diag.model import Finding, Owner, Verdict, fail, ok, skip, unknown, warn
 from diag.report import Problem, Report
+from diag.texts import span
 
 UNKNOWN_NAME = ("dns-nxdomain", "dns-nodata")
 KEPT_OUT = (  # what a rule for the source address may look like
@@ -76,7 +77,7 @@ class Places(Aspect):
     ASKED = ok("compare-asked-differently", "the runs were not asked for the same: {differences}")
     APART = unknown(
         "compare-runs-apart",
-        "the run from {bad} fails and that from {good} does not, but they are {hours} hours apart:"
+        "the run from {bad} fails and that from {good} does not, but they are {apart} apart:"
         " either the place makes the difference, or the time",
         remedy="Run bbdiag in both places within half an hour, and compare these reports.",
         reproduce=_AGAIN,
@@ -107,8 +108,10 @@ class Places(Aspect):
             others = list(case.past(failure, bad))
             if others and not any(bad.is_near(good) for good in others):
                 good = min(others, key=lambda one: abs(one.when - bad.when))
-                hours = round(abs(good.when - bad.when).total_seconds() / 3600)
-                yield self.APART(bad=bad.place, good=good.place, hours=hours)
+                seconds = abs(good.when - bad.when).total_seconds()
+                yield self.APART(
+                    bad=bad.place, good=good.place, hours=round(seconds / 3600), apart=span(seconds)
+                )
 
 
 def _outcome(sight: Sight) -> str:
@@ -147,14 +150,14 @@ class Clocks(Aspect):
     NOT_KNOWN = skip("compare-clocks-unknown", "no two runs saw the server's time")
     AHEAD = warn(
         "clock-skew-ahead",
-        "the clock of {place} is {seconds} s ahead: that of {witness} agrees with the server's",
+        "the clock of {place} is {skew} ahead: that of {witness} agrees with the server's",
         remedy="Set the clock of {place} and keep it right (NTP); the server needs no change.",
         owner="you",
         reproduce="date -u  # in each place",
     )
     BEHIND = warn(
         "clock-skew-behind",
-        "the clock of {place} is {seconds} s behind: that of {witness} agrees with the server's",
+        "the clock of {place} is {skew} behind: that of {witness} agrees with the server's",
         remedy="Set the clock of {place} and keep it right (NTP); the server needs no change.",
         owner="you",
         reproduce="date -u  # in each place",
@@ -163,7 +166,7 @@ class Clocks(Aspect):
     def look(self, case: Case) -> Iterator[Finding | Proof]:
         skews = {sight.place: sight.skew for sight in case.sights if sight.skew is not None}
         right = [place for place, skew in skews.items() if abs(skew) <= TOLERANCE]
-        told = [f"{place} {skew} s" for place, skew in skews.items()]
+        told = [f"{place} {_off(skew)}" for place, skew in skews.items()]
         if len(skews) < 2:
             yield self.NOT_KNOWN()
             return
@@ -174,9 +177,17 @@ class Clocks(Aspect):
             if abs(skew) > TOLERANCE and right and not known:
                 verdict = self.AHEAD if skew > 0 else self.BEHIND
                 finding = verdict(
-                    place=sight.place, seconds=abs(skew), witness=right[0], skews=skews
+                    place=sight.place,
+                    seconds=abs(skew),
+                    skew=span(skew),
+                    witness=right[0],
+                    skews=skews,
                 )
                 yield Proof(finding, frozenset({(sight.place, "clock-skew-server")}))
+
+
+def _off(skew: int) -> str:
+    return f"{span(skew)} {'ahead' if skew > 0 else 'behind'}" if skew else "exact"
 
 
 class Ways(Aspect):
@@ -387,6 +398,7 @@ class Reach(Aspect):
         for bad, failure in case.failing(KEPT_OUT):
             for good in case.past(failure, bad):
                 shut = [at for at, door in bad.doors.items() if door.result != "open"]
+                shut = [at for at in shut if not _is_loopback(at[0])]  # of each its own machine
                 at = next((at for at in shut if _is_open(good, at)), None)
                 if at and good.is_near(bad):
                     address, port = at
@@ -421,6 +433,12 @@ class Reach(Aspect):
                     )
                     yield Proof(finding, frozenset({(bad.place, failure.code)}))
                     break
+
+
+def _is_loopback(address: str) -> bool:
+    from diag.net import dns
+
+    return dns.literal(address) is not None and dns.is_loopback(address)
 
 
 def _is_open(sight: Sight, at: tuple[str, int]) -> bool:

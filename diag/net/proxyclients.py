@@ -434,9 +434,14 @@ def hints(scheme: str, host: str, port: int | None, environ: Mapping[str, str]) 
         found.append(f"What every client understands in a comma-separated NO_PROXY: {host}")
     if own.proxy is None:
         return found
-    if not any(choice.proxy for choice in node(scheme, host, port, environ)):
+    socks = proxy.scheme.startswith("socks")
+    if own.source in ("$ALL_PROXY", "$all_proxy") and not socks:
+        found.append(f"Not all clients read {own.source}: set {scheme}_proxy.")
+    told = {**environ, "NODE_USE_ENV_PROXY": "1"}
+    if not node_reads(environ) and any(one.proxy for one in node(scheme, host, port, told)):
         found.append("Node (from 22.21 and 24.5) takes the proxy with NODE_USE_ENV_PROXY=1.")
-    if java(scheme, host, environ).proxy is None:
-        place = f"-D{scheme}.proxyHost={proxy.host} -D{scheme}.proxyPort={proxy.port}"
+    if java(scheme, host, environ).proxy is None and proxy.scheme != "https":
+        prefix = "socksProxy" if socks else f"{scheme}.proxy"
+        place = f"-D{prefix}Host={proxy.host} -D{prefix}Port={proxy.port}"
         found.append(f"Java takes it with {place}, for example in JAVA_TOOL_OPTIONS.")
     return found

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from diag.model import Json
 from diag.net import tcp
 from diag.net.der import names
+from diag.texts import span as span  # noqa: PLC0414 - for who tells of certificates' dates
 
 Failure = Literal[
     "verify",  # the certificate did not pass; `verify_code` and `detail` are OpenSSL's
@@ -512,11 +513,3 @@ def talk(sock: socket.socket, request: bytes, patience: float, timeout: float) -
         except OSError as error:
             return Talk(greeting, reply, "reset", at_once, alert(error))
     return Talk(greeting, reply)
-
-
-def span(seconds: float) -> str:
-    """A stretch of time in words: "12 days", "3 hours"."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if abs(seconds) >= 2 * size:
-            return f"{abs(seconds) // size:.0f} {unit}"
-    return f"{abs(seconds):.0f} seconds"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from diag import registry, runner
+from diag.bitbucket.turns import CONNECTS_MOST
 from diag.check import Check
 from diag.context import Context
 from diag.facts import Addresses, Channel, Fact, Instance, Reply, Route, Target
@@ -232,6 +233,22 @@ def test_bitbuckets_own_limit_is_of_our_making(lab: Lab, try_: Try) -> None:
     assert lab.call("client", try_, SERVER4, repeat=6).verdict == "ok"
 
 
+def test_no_client_connects_so_often_at_once(lab: Lab, try_: Try) -> None:
+    """A limit beyond what clients need is a protection, and no fault."""
+    lab.serve("server", 80, UP)
+    limit = f"ct state new tcp dport 80 ct count over {CONNECTS_MOST} reject with tcp reset"
+    lab.rules("server", "input", limit)
+    found = finding(lab.call("client", try_, SERVER4, repeat=40))
+    assert found.code == "steady-ok"
+
+
+def test_no_time_for_a_try(lab: Lab, try_: Try) -> None:
+    lab.serve("server", 80, UP)
+    report = lab.call("client", try_, SERVER4, repeat=100, deadline=2.0)
+    assert finding(report).code == "steady-no-time"
+    assert report.run.duration_ms <= 2000
+
+
 def test_large_packets_from_here_vanish(lab: Lab, try_: Try) -> None:
     lab.serve("server", 80, UP)
     lab.rules("router", "forward", "tcp dport 80 ip length > 1400 drop")
@@ -291,6 +308,16 @@ def test_one_of_two_addresses_has_a_wrong_certificate(two: Lab, try_: Try) -> No
     found = problem(two.call("client", try_, SERVER4, OTHER4, url=url, works=False))
     assert found.code == "dns-partial-broken"
     assert f"{SERVER4} (TLS: " in found.message
+
+
+@pytest.mark.parametrize(("works", "repeat"), [(True, 4), (False, 1)])
+def test_bitbuckets_own_limit_at_one_address_is_no_ill_machine(
+    two: Lab, try_: Try, *, works: bool, repeat: int
+) -> None:
+    two.serve("server", 80, http_answer(429, "{}", X_AREQUESTID="@1VT0CNLx1x1x0"), address=SERVER4)
+    two.serve("server", 80, UP, address=OTHER4)
+    report = two.call("client", try_, SERVER4, OTHER4, works=works, repeat=repeat)
+    assert (report.verdict, finding(report).code) == ("ok", "steady-same")
 
 
 def test_all_addresses_are_alike(two: Lab, try_: Try) -> None:

@@ -662,6 +662,20 @@ def test_revocation_is_asked_for_on_request(
     assert ("tls-not-revoked" in notes(report)) is (expected == [])
 
 
+def test_a_ca_that_cannot_be_asked_does_not_take_all_the_time(ca_file: str) -> None:
+    """CRLs are beyond the firewall of many a network."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        tls_site(server_context(WITH_CRL)) as server,
+    ):
+        routes = (f"pki.example.com:80:127.0.0.1:{silent.getsockname()[1]}",)
+        limits: dict[str, Any] = {"timeout": 3.0, "deadline": 3.0}
+        report = diagnose(server, ca_file=ca_file, routes=routes, check_revocation=True, **limits)
+    assert codes(report) == ["tls-revocation-unclear"]
+    assert seen(report)["wire"]["verified"] is True
+    assert report.run.duration_ms < 2000
+
+
 # dates
 
 

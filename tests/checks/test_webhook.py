@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from diag.simulator.server import Request, Response
 from .conftest import Meet, Met
 
 STEADY = {"stage": "steady"}
+MARK = ("X-AREQUESTID", "@1VT0CNLx1x1x0")
 NOT_FOUND = Delivered("404", "FAILURE", 60.0)
 # Runs only where users have it, and needs to administer for good: nothing is too broad.
 OWN = Profile("own", "Own CI", steady="admin", hooks=Hooks(("*/ci-hook/*",), events=("pr:opened",)))
@@ -40,6 +42,23 @@ def meet(meet: Meet) -> Meet:
 def having(*hooks: Webhook) -> Callable[[Setup], None]:
     def change(setup: Setup) -> None:
         setup.instance.webhooks = hooks
+
+    return change
+
+
+def gateway(
+    end: str, answer: Callable[[Response], Response], *hooks: Webhook
+) -> Callable[[Setup], None]:
+    """Somebody on the way who changes what is answered to paths with this end."""
+
+    def change(setup: Setup) -> None:
+        def pass_on(request: Request, forward: Answer) -> Response:
+            response = forward(request)
+            return answer(response) if request.path.endswith(end) else response
+
+        setup.gateway = pass_on
+        if hooks:
+            having(*hooks)(setup)
 
     return change
 
@@ -124,13 +143,27 @@ def test_an_older_version_knows_no_search(meet: Meet) -> None:
     def change(setup: Setup) -> None:
         having(CHAT)(setup)
 
-        def gateway(request: Request, forward: Answer) -> Response:
+        def older(request: Request, forward: Answer) -> Response:
             request.path = request.path.replace("/webhooks/search", "/webhooks/none")
             return forward(request)
 
-        setup.gateway = gateway
+        setup.gateway = older
 
     assert meet(change, STEADY).problems == ["webhook-missing"]
+
+
+@pytest.mark.parametrize(
+    ("status", "marks"),
+    [(401, [MARK]), (403, [MARK]), (500, [MARK]), (404, [])],
+    ids=["401", "403", "500", "404 of a gateway"],
+)
+def test_webhooks_of_the_project_that_are_not_told_may_be_there(
+    meet: Meet, status: int, marks: list[tuple[str, str]]
+) -> None:
+    change = gateway("/webhooks/search", lambda _: Response(status, marks, b""), CHAT)
+    met = meet(change, {"profile": profile.load("bitrise"), **STEADY})
+    assert met.codes("webhook") == ["webhook-not-recognised"]
+    assert met.problems == ["perm-too-broad"]
 
 
 def test_an_own_installation_cannot_be_recognised(meet: Meet) -> None:
@@ -212,12 +245,21 @@ def test_events_may_be_told_by_several_webhooks(meet: Meet) -> None:
     ],
 )
 def test_addresses_that_lead_nowhere(meet: Meet, name: str, url: str) -> None:
-    wrong = replace(BUILDS, url=url)
+    wrong = replace(BUILDS, url=url, record=())
     met = meet(having(CHAT, wrong), {"profile": profile.load(name)})
     assert met.problems[0] == "webhook-wrong-url"
     assert met.report.exit_status() == 1
     off = having(replace(wrong, active=False))
     assert "webhook-wrong-url" not in meet(off, {"profile": profile.load(name)}).problems
+
+
+def test_own_machine_is_right_where_deliveries_arrive(meet: Meet) -> None:
+    """Jenkins may run beside Bitbucket."""
+    beside = replace(BUILDS, url="http://127.0.0.1:8080/bitbucket-server-webhook/trigger")
+    options = {"profile": profile.load("jenkins")}
+    assert meet(having(replace(beside, record=(Delivered(),))), options).problems == []
+    failing = having(replace(beside, record=(NOT_FOUND,)))
+    assert meet(failing, options).problems == ["webhook-wrong-url"]
 
 
 # what the record says
@@ -289,17 +331,35 @@ def test_words_that_tell_the_reason(said: str, reason: str) -> None:
     [b"{}", b"[]", b'{"values": 5}', b'{"values": [5, {"id": "x"}, {"id": 1}]}', b"\xff", b"\x1f"],
 )
 def test_nonsense_is_no_alarm(meet: Meet, answer: bytes) -> None:
-    def change(setup: Setup) -> None:
-        def gateway(request: Request, forward: Answer) -> Response:
-            if request.path.endswith("/webhooks"):
-                return Response(200, [("X-AREQUESTID", "@1VT0CNLx1x1x0")], answer)
-            return forward(request)
-
-        setup.gateway = gateway
-
+    change = gateway("/webhooks", lambda _: Response(200, [MARK], answer))
     for options in ({}, {"profile": OWN}):
         assert meet(change, options).problems == []
     assert "webhook-missing" not in meet(change, {"profile": OWN, **STEADY}).problems
+
+
+def test_more_than_is_read_is_not_slow(meet: Meet) -> None:
+    def lengthen(response: Response) -> Response:
+        return replace(response, body=b" " * (1 << 18) + response.body)
+
+    for options in ({}, STEADY):
+        met = meet(gateway("/webhooks", lengthen), options)
+        assert met.codes("webhook") == ["webhook-not-shown"]
+        assert set(met.problems) <= {"perm-too-broad"}
+
+
+@pytest.mark.parametrize("moment", [10**16, 10**400, -1, "soon", None])
+def test_times_that_are_none_are_passed_over(meet: Meet, moment: object) -> None:
+    def change(response: Response) -> Response:
+        page = json.loads(response.body)
+        for hook in page["values"]:
+            hook["updatedDate"] = moment
+            for entry in hook["statistics"].values():
+                if isinstance(entry, dict):
+                    entry |= {"start": moment, "finish": moment, "duration": moment}
+        return replace(response, body=json.dumps(page).encode())
+
+    met = meet(gateway("/webhooks", change, replace(BUILDS, record=(NOT_FOUND,))))
+    assert met.codes("webhook") == ["webhook-ok"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ than one machine has, only what the run noted about its place is changed afterwa
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from diag import cli, comparing, explain, registry
+from diag import cli, comparing, explain, registry, usage
 from diag.comparing.sight import moment
 from diag.model import OWNERS, Status
 from diag.report import FindingResult, Report, timestamp
@@ -183,6 +184,22 @@ def test_a_refusal_at_another_address_proves_no_firewall(bitbucket: Callable[...
     with bitbucket() as see:
         good = see("laptop")
     assert codes(compared(bad, good)) == ["tcp-refused"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "192.0.2.1"])
+def test_what_every_machine_calls_itself_is_another_one_in_each_place(
+    bitbucket: Callable[..., Any], address: str
+) -> None:
+    with bitbucket("tcp-refused") as see:
+        bad = noting(see("ci"), "tcp", "tcp-refused", answers=[knocked(address, "refused")])
+    with bitbucket() as see:
+        good = noting(see("laptop"), "tcp", "tcp-ok", answers=[knocked(address, "open")])
+    same = "tcp-source-not-allowlisted" if address == "192.0.2.1" else "tcp-refused"
+    assert codes(compared(bad, good)) == [same]
+
+
+def knocked(address: str, result: str) -> dict[str, Any]:
+    return {"address": address, "port": 7990, "result": result, "source": address}
 
 
 @pytest.mark.parametrize(
@@ -353,7 +370,9 @@ def test_one_of_several_machines_has_the_old_certificate(bitbucket: Callable[...
     report = compared(bad, good)
     assert codes(report) == ["compare-certificate-half-renewed"]
     assert report.problems[0].owner == "server-admin"
-    assert codes(compared(bad, later(good, 2))) == ["tls-expired", "compare-runs-apart"]
+    apart = compared(bad, later(good, 0.75))
+    assert codes(apart) == ["tls-expired", "compare-runs-apart"]
+    assert "they are 45 minutes apart" in apart.problems[1].message
     # Also where each has an address of its own: that is not what is wrong.
     apart = compared(resolved(bad, PUBLIC), resolved(good, OTHER_PUBLIC))
     assert codes(apart) == ["compare-certificate-half-renewed"]
@@ -430,6 +449,15 @@ def test_the_same_user_with_a_smaller_token(bitbucket: Callable[..., Any]) -> No
     assert report.problems[0].check == "rights"
 
 
+def test_a_place_that_was_asked_for_something_else_is_no_witness(
+    bitbucket: Callable[..., Any],
+) -> None:
+    with bitbucket() as see:
+        report = compared(see("laptop"), see("ci", repo="MOB/forgotten"))
+    assert report.problems[0].code == "perm-repo-not-visible"
+    assert report.problems[0].message.startswith("from ci: ")
+
+
 # clocks
 
 
@@ -442,7 +470,7 @@ def test_a_third_clock_tells_which_of_two_is_wrong(bitbucket: Callable[..., Any]
     report = compared(off[0], right)
     assert len(codes(report)) == 1
     assert codes(report)[0] in {"clock-skew-ahead", "clock-skew-behind"}
-    assert report.problems[0].message.startswith("the clock of ci is ")
+    assert re.match("the clock of ci is [0-9]+ (hours|minutes|days) ", report.problems[0].message)
     assert report.exit_status() == 0
     assert codes(compared(*off)) == ["clock-skew-server"]
 
@@ -512,6 +540,9 @@ def test_calls_that_cannot_be_compared(
     other = saved("other.json", run={"id": "2"}, target={"host": "other.example.com"})
     future = saved("future.json", schema_version=2)
     undated = saved("undated.json", run={"id": "3", "started_at": "yesterday"})
+    ancient = saved("ancient.json", run={"id": "3", "started_at": "0001-01-01T00:00:00+14:00"})
+    uncalled = tmp_path / "uncalled.json"
+    uncalled.write_text(usage.document("Missing argument 'URL'."), encoding="utf-8")
     broken = tmp_path / "broken.json"
     broken.write_bytes(b"\xff{")
     listed = tmp_path / "listed.json"
@@ -520,11 +551,14 @@ def test_calls_that_cannot_be_compared(
         (): "give at least two",
         (one,): "give at least two",
         (one, one): "are the same run",
+        ("-", "-"): "standard input (-) can be read only once",
         (one, other): f"different targets: bitbucket.example.com port 443 in {one}, other.example",
         (one, future): "schema_version is 2",
         (one, undated): "run.started_at is 'yesterday'",
-        (one, str(broken)): "broken.json cannot be used",
-        (one, str(listed)): "not a bbdiag report",
+        (one, ancient): "run.started_at is '0001-01-01",
+        (one, str(uncalled)): "is of a call that came to no run: The call is wrong in itself",
+        (one, str(broken)): "broken.json cannot be used: it is no JSON document",
+        (one, str(listed)): "not a bbdiag report: it is no object",
         (one, str(tmp_path / "none.json")): "cannot read",
     }
     for files, says in wrong.items():
@@ -532,6 +566,24 @@ def test_calls_that_cannot_be_compared(
         printed = capfd.readouterr()
         assert says in printed.err
         assert json.loads(printed.out)["root_cause"] == "input-config-invalid"
+
+
+def test_a_clock_too_far_off_to_be_put_right(saved: Callable[..., str]) -> None:
+    text = Path(saved("a.json")).read_text(encoding="utf-8")
+    document = json.loads(text)
+    for check in document["checks"]:
+        if check["id"] == "clock":
+            check["findings"][0]["evidence"]["skew_seconds"] = 10**30
+    document["run"] |= {"id": "2", "label": "b"}
+    named = [("a", Report.from_json(json.loads(text))), ("b", Report.from_json(document))]
+    with pytest.raises(ValueError, match="a clock was too far off"):
+        comparing.gather(named)
+
+
+def test_a_place_is_told_in_one_line(saved: Callable[..., str]) -> None:
+    files = [saved("a.json"), saved("b.json", run={"id": "2", "label": "c\n✓ i\n"})]
+    named = [(file, Report.from_json(json.loads(Path(file).read_bytes()))) for file in files]
+    assert [sight.place for sight in comparing.gather(named)] == ["laptop", "c ✓ i"]
 
 
 def test_every_format_and_a_file_beside_it(
@@ -545,6 +597,10 @@ def test_every_format_and_a_file_beside_it(
     assert "10 checks from laptop, c\ufffd[31mi" in text
     assert "  you" not in text
     assert json.loads(copy.read_text(encoding="utf-8"))["verdict"] == "ok"
+    assert cli.run(["compare", files[0], "--timings", files[1]]) == 0
+    assert "took ms" not in capfd.readouterr().out  # nothing was sent
+    assert cli.run(["compare", files[0], str(copy)]) == 2
+    assert "copy.json is a comparison itself" in capfd.readouterr().err
 
 
 def test_a_place_without_a_label_is_its_host_and_then_its_file(

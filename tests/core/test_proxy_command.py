@@ -88,10 +88,19 @@ def test_what_decided_it_and_who_differs() -> None:
         ({"HTTPS_PROXY": "http://p"}, "Name the proxy's port"),
         ({"HTTPS_PROXY": "http://p:31x8"}, "is no proxy URL: its port is no number"),
         ({"HTTPS_PROXY": "http://p:1", "https_proxy": "http://q:1"}, "give them one value"),
+        ({"ALL_PROXY": "http://p:1"}, "Not all clients read $ALL_PROXY: set https_proxy."),
+        ({"ALL_PROXY": "socks5h://p:1"}, "-DsocksProxyHost=p -DsocksProxyPort=1"),
     ],
 )
 def test_hints(environ: dict[str, str], hint: str) -> None:
     assert any(hint in one for one in explain(**environ)["hints"])
+
+
+@pytest.mark.parametrize("proxy", ["socks5://p:1", "p:1"])
+def test_node_is_not_told_to_take_what_it_would_not_start_with(proxy: str) -> None:
+    assert not any("NODE_USE_ENV_PROXY" in one for one in explain(HTTPS_PROXY=proxy)["hints"])
+    started = explain(HTTPS_PROXY=proxy, NODE_USE_ENV_PROXY="1")
+    assert any("Node does not start" in one["because"] for one in started["clients"])
 
 
 def test_java_s_options_and_a_missing_hint() -> None:
@@ -127,7 +136,12 @@ def test_the_table_names_everybody_once() -> None:
     for name in ("curl, git", "urllib", "requests", "httpx", "Go", "axios", "Java"):
         assert name in done.stdout
     assert "'*.example.com' in $NO_PROXY is not understood by all" in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 110
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_proxy_s_address_stays_whole_however_long() -> None:
+    proxy = f"http://{'proxy-of-the-company.' * 3}example.com:3128"
+    assert proxy in bbdiag("proxy", URL, HTTPS_PROXY=proxy).stdout
 
 
 @pytest.mark.parametrize(
