@@ -461,7 +461,7 @@ JENKINS = replace(BUILDS, url="https://ci.lab.test/bitbucket-scmsource-hook/noti
     "W12-loopback",
     "webhook-wrong-url",
     "Jenkins does not know its own address",
-    hook=replace(BUILDS, url=FOR_JENKINS),
+    hook=replace(BUILDS, url=FOR_JENKINS, record=()),
     profile="jenkins",
 )
 @BITBUCKET.fault(
