@@ -20,7 +20,6 @@ from .conftest import Meet
 
 BASE = "https://bb.example.com"
 APPCIRCLE = Profile("appcircle", "Appcircle", minimum_version=(7, 14, 0))
-TODAY = datetime.now(UTC).date()
 
 
 def ask(
@@ -46,7 +45,7 @@ def line_ending(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make a line's support end so many days from today."""
 
     def end(days: int) -> str:
-        table = {**lifecycle.LINES, (99, 1): TODAY + timedelta(days=days)}
+        table = {**lifecycle.LINES, (99, 1): datetime.now(UTC).date() + timedelta(days=days)}
         monkeypatch.setattr(lifecycle, "LINES", table)
         return "99.1.0"
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from diag.net import inspectors, tcp, tls, tls_way, x509
 from diag.net.tls import Handshake, Trust
+from diag.simulator.server import Connection
 from tests.certificates import CLIENT, DAY, Identity, root, self_signed, server_context
 from tests.tls_server import HOST, Server, codes, diagnose, serving, tls_site
 
@@ -162,8 +163,15 @@ def test_a_good_handshake_shows_what_was_sent_and_what_was_built(ca_file: Path) 
 
 
 def test_a_connection_that_is_over_before_the_handshake() -> None:
-    with serving(lambda connection: connection.reset()) as server:
+    connected = threading.Event()  # else connect() itself may hear of the reset
+
+    def reset(connection: Connection) -> None:
+        connected.wait(5)
+        connection.reset()
+
+    with serving(reset) as server:
         sock = tcp.connect("127.0.0.1", server.port, 2)
+        connected.set()
         sock.settimeout(2)
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
