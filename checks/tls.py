@@ -384,9 +384,9 @@ class Tls(Check):
                 if ctx.settings.insecure:
                     yield Wire(secure=True, verified=False)
                 return
-        public = net.tls_way.is_public(way, ctx.trust, shaken)
         ctx.dialer.park(ctx.target.host, ctx.target.port, shaken.sock)
-        yield Wire(secure=True, verified=True, version=shaken.version, publicly_trusted=public)
+        yield Wire(secure=True, verified=True, version=shaken.version)
+        public = net.tls_way.is_public(way, ctx.trust, shaken)
         left = peer.not_after - time.time()
         evidence: dict[str, Any] = {
             "subject": ctx.quote(peer.subject),

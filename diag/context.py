@@ -49,13 +49,31 @@ class Timing:
 class Run:
     """What all checks of one run share: clock, facts, scrubber and the network services."""
 
-    def __init__(self, settings: Settings, scrubber: Scrubber) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        scrubber: Scrubber,
+        trust: Trust | None = None,
+        *,
+        alone: bool = True,
+    ) -> None:
+        """`trust` may be shared with other runs; `alone`: nothing else waits for this machine."""
         self.settings = settings
         self.scrubber = scrubber
+        self.alone = alone
+        self._trust = trust
         self.facts: dict[type[Fact], Fact] = {}
         self.started = time.monotonic()
         self.timings: dict[str, list[Timing]] = {}
         self.lock = threading.Lock()
+        self._words: dict[tuple[bool, ...], dict[str, str]] = {}
+
+    def words(self) -> dict[str, str]:
+        """The words of messages, as far as the facts tell: see `words`."""
+        key = tuple(fact in self.facts for fact in (Target, Credential, Route))
+        if key not in self._words:
+            self._words[key] = words(self.settings, self.facts)
+        return self._words[key]
 
     def remaining(self) -> float:
         """Seconds left for the network, never negative."""
@@ -73,7 +91,7 @@ class Run:
     def trust(self) -> Trust:
         from diag.net.tls import Trust
 
-        return Trust(self.settings.ca_file)
+        return self._trust or Trust(self.settings.ca_file)
 
     @cached_property
     def dialer(self) -> Dialer:

@@ -101,7 +101,6 @@ class Wire(Fact):
     secure: bool  # TLS
     verified: bool  # its certificate passed verification; without it no secret is sent over TLS
     version: str | None = None  # "TLSv1.3"
-    publicly_trusted: bool | None = None  # by the Mozilla bundle as well
 
 
 @dataclass(frozen=True, slots=True)

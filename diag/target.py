@@ -13,7 +13,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Literal
 from urllib.parse import parse_qs, quote, unquote
 
-from diag.characters import describe, unseen
+from diag.characters import describe, unseen, visible
 from diag.facts import Target
 from diag.model import Json
 from diag.secret import MASK, Secret
@@ -116,7 +116,7 @@ class _Reading:
         self.secrets: set[str] = set()
         self._look_for_unseen(text)
         # From here on without them, so that a password beside one is recognised all the same.
-        clean = _unwrap("".join(character for character in text if not unseen(character)))
+        clean = _unwrap(visible(text))
         self.scheme, rest = _split_scheme(clean)
         self.user, password, authority, self.tail = _split_credentials(rest)
         self.host_text, self.port_text = _split_port(authority)
@@ -153,9 +153,9 @@ class _Reading:
         return self._on_datacenter(host, port, path)
 
     def _look_for_unseen(self, text: str) -> None:
-        found = [index for index, character in enumerate(text) if unseen(character)]
-        if not found:
+        if visible(text) == text:
             return
+        found = [index for index, character in enumerate(text) if unseen(character)]
         first = found[0]
         at_the_end = found == list(range(first, len(text)))
         place = "at the end" if at_the_end else "inside" if first else "at the start"

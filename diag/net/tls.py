@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib.util
 import os
 import re
@@ -155,7 +156,6 @@ class Trust:
         self._lock = threading.RLock()
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._piped: dict[Path, str] = {}
-        self._public: frozenset[bytes] | None = None
         self._complete = not self._spared
 
     def context(self) -> ssl.SSLContext:
@@ -214,15 +214,12 @@ class Trust:
         found = self.context().get_ca_certs(binary_form=True)
         return [one for one in found if names(one)[1] == subject]
 
-    def public_roots(self) -> frozenset[bytes]:
-        """Mozilla's list as DER; empty where certifi was replaced by the system's own store."""
-        with self._lock:
-            if self._public is None:
-                file = _mozilla_file()
-                blocks = file.read_bytes().split(b"-----BEGIN CERTIFICATE-----")[1:]
-                replaced = any(_same(file, own) for own in (*self._files, *self._spared))
-                self._public = frozenset(() if replaced else map(_decode, blocks))
-            return self._public
+    def public_roots(self) -> PublicRoots | None:
+        """Mozilla's list; None where certifi was replaced by the system's own store."""
+        file = _mozilla_file()
+        if any(_same(file, own) for own in (*self._files, *self._spared)):
+            return None
+        return _public_roots(file)
 
     def describe(self) -> dict[str, Json]:
         """What is trusted, as evidence: store, number of its roots, CA file, variables set."""
@@ -261,12 +258,28 @@ class Trust:
         context.load_verify_locations(cadata=self._piped[file])
 
 
+@dataclass(frozen=True, slots=True)
+class PublicRoots:
+    """The CAs that browsers and most SaaS trust."""
+
+    certificates: frozenset[bytes]  # DER
+    subjects: frozenset[bytes]  # their names, DER
+
+
+@functools.cache
+def _public_roots(file: Path) -> PublicRoots:
+    blocks = file.read_bytes().split(b"-----BEGIN CERTIFICATE-----")[1:]
+    certificates = frozenset(map(_decode, blocks))
+    return PublicRoots(certificates, frozenset(names(one)[1] for one in certificates))
+
+
 def _mozilla() -> ssl.SSLContext:
     context = client_context()
     context.load_verify_locations(cafile=_mozilla_file())
     return context
 
 
+@functools.cache
 def _mozilla_file() -> Path:
     """certifi's bundle, found without importing certifi where that is possible (20 ms)."""
     spec = importlib.util.find_spec("certifi")
