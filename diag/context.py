@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diag.facts import Credential, Fact, Route, Target
 from diag.target import WEBSITE, parse
+from diag.timings import Timing
 
 if TYPE_CHECKING:
     from diag.check import Check
@@ -34,16 +34,6 @@ _TOO_SHORT = 0.3  # seconds: what does not answer in less proves nothing
 
 class DeadlineExceededError(Exception):
     """The run's deadline is over: what is still under way is given up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """One stretch of time: `what` is dns, connect, tls or request; times in milliseconds."""
-
-    what: str
-    detail: str
-    started_ms: int
-    duration_ms: int
 
 
 class Run:
@@ -185,9 +175,17 @@ class Context:
         finally:
             self.record(what, detail, start, self.run.elapsed_ms() - start)
 
-    def record(self, what: str, detail: str, started_ms: int, duration_ms: int) -> None:
-        """Record a stretch of time that was measured elsewhere."""
-        timing = Timing(what, self.quote(detail), started_ms, duration_ms)
+    def record(
+        self,
+        what: str,
+        detail: str,
+        started_ms: int,
+        duration_ms: int,
+        wait_ms: int | None = None,
+        read_ms: int | None = None,
+    ) -> None:
+        """Record a stretch of time that was measured elsewhere; see `Timing`."""
+        timing = Timing(what, self.quote(detail), started_ms, duration_ms, wait_ms, read_ms)
         with self.run.lock:
             self.run.timings.setdefault(self._check.id, []).append(timing)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from diag.fields import Fields
 from diag.model import Finding, Json, Status
+from diag.timings import Spent, Step, Timing, ordered, spent
 
 SCHEMA_VERSION = 1
 TOOL = "bbdiag"
@@ -87,22 +88,6 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class TimingResult:
-    what: str
-    detail: str
-    started_ms: int
-    duration_ms: int
-
-    def to_json(self) -> dict[str, Json]:
-        return {
-            "what": self.what,
-            "detail": self.detail,
-            "started_ms": self.started_ms,
-            "duration_ms": self.duration_ms,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class CheckResult:
     """How one check ended. Times are in milliseconds since the run began."""
 
@@ -113,7 +98,7 @@ class CheckResult:
     duration_ms: int | None = None
     skipped_because: Because | None = None
     findings: tuple[FindingResult, ...] = ()
-    timings: tuple[TimingResult, ...] = ()
+    timings: tuple[Timing, ...] = ()
 
     @property
     def headline(self) -> FindingResult | None:
@@ -217,6 +202,16 @@ class Report:
             return f"Nothing failed, but only {run} of {len(self.checks)} checks were run."
         return "Everything that was asked for works."
 
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All that was timed, by its start."""
+        return ordered((check.id, check.timings) for check in self.checks)
+
+    @property
+    def spent(self) -> Spent:
+        """Where the time of the run went."""
+        return spent(self.steps, self.run.duration_ms)
+
     def exit_status(self, *, strict: bool = False) -> int:
         """The exit status of the contract."""
         if self.run.interrupted:
@@ -232,10 +227,13 @@ class Report:
 
     def to_json(self) -> dict[str, Json]:
         """The document of the contract."""
+        run = self.run.to_json()
+        if self.steps:
+            run["spent_ms"] = self.spent.to_json()
         return {
             "schema_version": SCHEMA_VERSION,
             "tool": {"name": TOOL, "version": self.version},
-            "run": self.run.to_json(),
+            "run": run,
             "target": self.target.to_json(),
             "profile": {"name": self.profile, "stage": self.stage},
             "verdict": str(self.verdict),
@@ -325,11 +323,13 @@ def _check(fields: Fields) -> CheckResult:
             for item in fields.parts("findings")
         ),
         tuple(
-            TimingResult(
+            Timing(
                 item.get("what", str),
                 item.get("detail", str),
                 item.get("started_ms", int),
                 item.get("duration_ms", int),
+                item.get("wait_ms", int) if "wait_ms" in item else None,
+                item.get("read_ms", int) if "read_ms" in item else None,
             )
             for item in (fields.parts("timings") if "timings" in fields else ())
         ),
@@ -355,7 +355,7 @@ class Outcome:
     started_ms: int | None = None
     duration_ms: int | None = None
     because: Because | None = None
-    timings: Sequence[TimingResult] = ()
+    timings: Sequence[Timing] = ()
 
     @property
     def worst(self) -> FindingResult | None:

@@ -31,7 +31,6 @@ from diag.report import (
     Report,
     RunInfo,
     TargetInfo,
-    TimingResult,
     conclude,
     timestamp,
 )
@@ -273,10 +272,9 @@ class Runner:
         return self.run.scrubber.text(texts.command(template, values))
 
     def _report(self, started_at: datetime, interrupted: bool) -> Report:
-        for check_id, timings in self.run.timings.items():
-            self._outcomes[check_id].timings = [
-                TimingResult(t.what, t.detail, t.started_ms, t.duration_ms) for t in timings
-            ]
+        with self.run.lock:  # who is left behind may still be recording
+            for check_id, timings in self.run.timings.items():
+                self._outcomes[check_id].timings = tuple(timings)
         left_out = [Outcome(check.id, check.title) for check in self.plan.left_out]
         for outcome in left_out:
             self._outcomes[outcome.id] = outcome

@@ -404,7 +404,8 @@ def _beneath(ctx: Context, seen: Visit) -> Fault | None:
         "tls": partial(_speaks_tls, ctx, host, port),
         "talk": partial(_talk, ctx, host, port),
     }
-    found = ctx.parallel(probes)
+    with ctx.timed("connect", f"{host} {port}, looking closer"):
+        found = ctx.parallel(probes)
     if found.get("tls"):
         return Fault("http-on-tls-port", answer)
     talk = found.get("talk")

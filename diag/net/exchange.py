@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from diag.net.address import Address
 from diag.net.answer import Answer, Failure, Headers
+from diag.net.watch import Watch
 
 if TYPE_CHECKING:
     from diag.net.http import Engine
@@ -88,6 +89,7 @@ class Exchange:
         self.reused = False  # the connection was open before
         self.credential_sent = False
         self.greeting = b""  # what came first, until it is known to be HTTP
+        self.watch = Watch(engine.run.elapsed_ms)
 
     def allow(self) -> bool:
         """Give the server its time, as far as the run has any left; False if it has none."""
@@ -105,6 +107,7 @@ class Exchange:
         if self.question.auth and self.engine.fuse_blown:
             raise Trouble("withheld", "the secret was refused meanwhile")
         self.credential_sent = self.question.auth
+        self.watch.send()
 
     def heard(self, data: bytes) -> None:
         """Called with whatever comes first: what does not begin like HTTP is none."""
@@ -120,6 +123,7 @@ class Exchange:
         if not self.allow():
             return self._answer(failure="deadline", detail="the time is over")
         self.engine.count()
+        self.watch.begin()
         began = time.monotonic()
         head: Head | None = None
         body = _Body()
@@ -129,6 +133,7 @@ class Exchange:
         detail = ""
         try:
             head = carrier.send(self)
+            self.watch.arrive()
             at = time.time()
             head_ms = round((time.monotonic() - began) * 1000)
             if question.auth and head.status == 401:
@@ -147,6 +152,7 @@ class Exchange:
         finally:
             if head is not None:
                 head.close()
+            self.watch.end()
         elapsed_ms = round((time.monotonic() - began) * 1000)
         return self._answer(head, body.whole(), failure, detail, elapsed_ms, at, head_ms)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +21,7 @@ from diag.net import address
 from diag.net.address import Address
 from diag.net.answer import Answer, Failure, Headers
 from diag.net.exchange import Carrier, Exchange, Question
+from diag.net.watch import Record
 from diag.net.wire import Wire
 from diag.secret import Secret, authorization
 from diag.target import TOKEN_URL
@@ -123,7 +124,7 @@ class Engine:
 class Http:
     """The engine as one check sees it: its requests are timed under the check's name."""
 
-    def __init__(self, engine: Engine, record: Callable[[str, str, int, int], None]) -> None:
+    def __init__(self, engine: Engine, record: Record) -> None:
         self._engine = engine
         self._record = record
 
@@ -190,14 +191,15 @@ class Http:
             wire = engine.run.facts.get(TlsWire)
             verify = not (isinstance(wire, TlsWire) and wire.secure and not wire.verified)
         question = Question(method, where, sending, verify, max_bytes, auth, small=small)
-        started = engine.run.elapsed_ms()
         carrier = engine.carrier(question)
         exchange = Exchange(engine, question, timeout, fresh)
         answer = exchange.perform(carrier)
+        exchange.watch.tell(self._record, f"{method} {full}")
         if answer.failure in {"empty", "reset"} and exchange.reused:
             # A kept connection that the server closes meanwhile says nothing about the server.
-            answer = Exchange(engine, question, timeout, fresh=True).perform(carrier)
-        self._record("request", f"{method} {full}", started, engine.run.elapsed_ms() - started)
+            exchange = Exchange(engine, question, timeout, fresh=True)
+            answer = exchange.perform(carrier)
+            exchange.watch.tell(self._record, f"{method} {full}")
         return answer
 
     def swallowed(self, answer: Answer) -> bool:
@@ -236,9 +238,9 @@ class Http:
         }
         form = b"grant_type=client_credentials"
         question = Question("POST", address.read(url), headers, True, _LARGEST_GRANT, True, form)
-        started = engine.run.elapsed_ms()
-        answer = Exchange(engine, question, None, fresh=True).perform(engine.carrier(question))
-        self._record("request", f"POST {url}", started, engine.run.elapsed_ms() - started)
+        exchange = Exchange(engine, question, None, fresh=True)
+        answer = exchange.perform(engine.carrier(question))
+        exchange.watch.tell(self._record, f"POST {url}")
         told = answer.json()
         if not isinstance(told, dict):
             return answer

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import h11
 
 from diag.net import tcp
+from diag.net.address import Address
 from diag.net.exchange import MOST_OF_A_HEAD, WITHHELD, Exchange, Trouble, classify, unheard_of
 
 if TYPE_CHECKING:
@@ -104,9 +105,12 @@ class Wire:
 def connect(run: Run, exchange: Exchange) -> socket.socket:
     """A new TCP connection, or tunnel, to where the question goes."""
     url = exchange.question.url
+    sock: socket.socket | None = None
     try:
         mss = tcp.SMALL_SEGMENT if exchange.question.small else None
-        return run.dialer.connect(url.host, url.port, exchange.left(), fresh=True, mss=mss)
+        with exchange.watch.connecting("connect", lambda: _peer(run, sock, url)):
+            sock = run.dialer.connect(url.host, url.port, exchange.left(), fresh=True, mss=mss)
+        return sock
     except TimeoutError as error:
         raise Trouble("connect", f"no connection in time: {error}", late=True) from None
     except ConnectionResetError as error:  # accepted, and reset before connect() returned
@@ -115,9 +119,22 @@ def connect(run: Run, exchange: Exchange) -> socket.socket:
         raise Trouble("connect", str(error)) from None
 
 
+def _peer(run: Run, sock: socket.socket | None, url: Address) -> str:
+    """Where a connection leads, as check `tcp` tells it."""
+    dialer, place = run.dialer, (url.host, url.port)
+    if dialer.tunnelled(*place) or dialer.forwarder(*place) is not None:
+        return f"{url.host} {url.port}, by the proxy"
+    try:
+        address, number = ("", 0) if sock is None else sock.getpeername()[:2]
+    except OSError:  # reset meanwhile
+        address = ""
+    return f"{address} {number}" if address else f"{url.host} {url.port}"
+
+
 def secure(run: Run, exchange: Exchange, sock: socket.socket, *, verify: bool) -> socket.socket:
     """The connection with TLS up, where the address says https."""
-    if exchange.question.url.scheme != "https":
+    url = exchange.question.url
+    if url.scheme != "https":
         return sock
     if isinstance(sock, ssl.SSLSocket):  # ssl would take it apart, not wrap it
         sock.close()
@@ -125,7 +142,8 @@ def secure(run: Run, exchange: Exchange, sock: socket.socket, *, verify: bool) -
     sock.settimeout(exchange.left())
     try:
         context = run.trust.context() if verify else run.trust.unverified()
-        return context.wrap_socket(sock, server_hostname=_name(exchange.question.url.host))
+        with exchange.watch.connecting("tls", lambda: url.netloc):
+            return context.wrap_socket(sock, server_hostname=_name(url.host))
     except (OSError, ValueError) as error:
         sock.close()
         raise Trouble("tls", str(error), late=isinstance(error, TimeoutError)) from None
