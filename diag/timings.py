@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from diag.model import Json
 
-PARTS = ("dns", "connect", "tls", "wait", "read", "request")  # request: one that is not divided
+PARTS = ("dns", "connect", "tls", "wait", "read", "request")  # request: not divided, or unknown
 _KEPT = 2  # of many alike: the slowest, beside the first
 
 
@@ -44,7 +44,7 @@ class Timing:
                 yield part, at, at + spent
                 at += spent
         if at < self.ended_ms or self.wait_ms is None:
-            yield self.what, at, self.ended_ms
+            yield self.what if self.what in PARTS else "request", at, self.ended_ms
 
     def to_json(self) -> dict[str, Json]:
         result: dict[str, Json] = {

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from diag.characters import unseen
 from diag.report import Report, Style
 from diag.timings import Spent, Step, folded
 
@@ -39,7 +38,7 @@ def waterfall(report: Report, style: Style) -> list[str]:
     took = [_duration(step.spent_ms) for step in steps]
     table = _Columns(rows, took, style.width, narrow=narrow)
     bars = [_bar(step, span, table.bar) for step in steps]
-    scale = "0" + _duration(span).rjust(table.bar - 1)
+    scale = _fitted("0" + _duration(span).rjust(table.bar - 1), table.bar)
     lines = [table.line(table.headers, scale, "took"), table.rule()]
     for row, bar, text in zip(rows, bars, took, strict=True):
         lines.append(table.line(row, bar, text, lambda bar: _painted(bar, style)))
@@ -84,12 +83,12 @@ class _Columns:
 def _texts(step: Step, origin: str, *, narrow: bool) -> tuple[str, ...]:
     """The names of a line: check (where there is room), what and detail."""
     if len(step.timings) > 1:
-        detail = f"… {len(step.timings):,} more, in all"
+        detail = f"… {len(step.timings):,} more{'' if narrow else ', in all'}"
     else:
         # A server's log has the path alone, too; other places stay whole.
         detail = step.timings[0].detail.replace(f" {origin}/", " /", 1)
-    detail = "".join("\ufffd" if one != " " and unseen(one) else one for one in detail)
-    return (step.what, detail) if narrow else (step.check, step.what, detail)
+    names = (step.what, detail) if narrow else (step.check, step.what, detail)
+    return tuple(map(_visible, names))
 
 
 def _origin(report: Report) -> str:
@@ -143,7 +142,7 @@ def _sum(spent: Spent) -> str:
     one_by_one = sum(share.spent_ms for share in spent.shares.values())
     if one_by_one > spent.total_ms - spent.idle_ms:
         text += (
-            " Of a kind, steps side by side count once;"
+            " Steps of a kind that run side by side count once;"
             f" one after the other, all would take {_duration(one_by_one)}."
         )
     return text
@@ -153,8 +152,13 @@ def _duration(milliseconds: int) -> str:
     if milliseconds > _AGES:
         return f"> {_AGES // 1000:,} s"
     if milliseconds < 10_000:
-        return f"{max(0, milliseconds):,} ms"
+        return f"{max(0, milliseconds)} ms"
     return f"{milliseconds / 1000:,.1f} s"
+
+
+def _visible(text: str) -> str:
+    """A saved report may come from anywhere."""
+    return "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 def _fitted(text: str, room: int) -> str:
