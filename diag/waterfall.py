@@ -10,10 +10,10 @@ import textwrap
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from diag.report import Report, Style
-from diag.timings import Spent, Step, folded
+from diag.timings import Step, folded
 
 MOST = 40  # lines, or a few more
 _MARKS = {"wait": "-", "read": "#", "": "|"}  # of a part; "" took no time at all
@@ -43,7 +43,7 @@ def waterfall(report: Report, style: Style) -> list[str]:
     for row, bar, text in zip(rows, bars, took, strict=True):
         lines.append(table.line(row, bar, text, lambda bar: _painted(bar, style)))
     lines += ["", *textwrap.wrap(_legend(steps, "".join(bars)), style.width), ""]
-    whole = textwrap.wrap(_sum(report.spent).replace(" ms", "\xa0ms"), style.width)
+    whole = textwrap.wrap(_sum(report).replace(" ms", "\xa0ms"), style.width)
     return lines + [line.replace("\xa0", " ") for line in whole]  # no break before the unit
 
 
@@ -134,11 +134,13 @@ def _legend(steps: Sequence[Step], drawn: str) -> str:
     return "   ".join(f"{mark} {text}" for mark, text in words.items() if mark in drawn)
 
 
-def _sum(spent: Spent) -> str:
+def _sum(report: Report) -> str:
     """Where the time went, in a sentence or two."""
+    spent = report.spent
+    rest = "bbdiag itself, and what was cut off," if report.run.interrupted else "bbdiag itself"
     busy = {part: share.busy_ms for part, share in spent.shares.items() if share.busy_ms}
     parts = ", ".join(f"{part} {_duration(time)}" for part, time in busy.items()) or "no time"
-    text = f"{_duration(spent.total_ms)} in all: {parts}; bbdiag itself {_duration(spent.idle_ms)}."
+    text = f"{_duration(spent.total_ms)} in all: {parts}; {rest} {_duration(spent.idle_ms)}."
     one_by_one = sum(share.spent_ms for share in spent.shares.values())
     if one_by_one > spent.total_ms - spent.idle_ms:
         text += (
@@ -171,8 +173,9 @@ def _fitted(text: str, room: int) -> str:
 
 def _start(text: str, room: int) -> str:
     """As much of `text` as goes into so many columns."""
-    while _cells(text) > room:
-        text = text[:-1]
+    for place, taken in enumerate(accumulate(map(_cell, text))):
+        if taken > room:
+            return text[:place]
     return text
 
 

@@ -136,6 +136,13 @@ def test_where_nothing_was_sent_nothing_is_told() -> None:
     assert "spent_ms" not in str(report.to_json())
 
 
+def test_what_was_cut_off_is_not_called_bbdiags_work() -> None:
+    report = made(request(0, 100))
+    cut = replace(report, run=replace(report.run, interrupted=True))
+    assert "bbdiag itself 900 ms." in drawn(report)[-1]
+    assert "bbdiag itself, and what was cut off, 900 ms." in " ".join(drawn(cut)[-2:])
+
+
 # how it is drawn
 
 
@@ -248,9 +255,8 @@ def test_a_plain_run_is_not_folded() -> None:
 # a real run
 
 
-def longest(report: Report, part: str) -> int:
-    times = [getattr(timing, part) for check in report.checks for timing in check.timings]
-    return max(time for time in times if time is not None)
+def longest(report: Report, part: str) -> Any:
+    return max(getattr(one, part) or 0 for step in report.steps for one in step.timings)
 
 
 def test_a_server_that_thinks_is_told_from_a_body_that_crawls(
