@@ -240,10 +240,18 @@ def _ask(ctx: Context, url: str, **options: Any) -> Answer:
 
 
 def _ask_all(ctx: Context, urls: Mapping[str, str], **options: Any) -> dict[str, Answer]:
-    """Side by side; who has not answered when the run must end, is late."""
-    got = ctx.parallel({key: partial(_ask, ctx, url, **options) for key, url in urls.items()})
-    late = {key: Answer(url, failure="deadline") for key, url in urls.items()}
-    return {**late, **got}
+    """Side by side; who has not answered when the run must end, is late.
+
+    Among other runs one after the other, as long as that goes well: each further connection costs
+    as much as all the requests on it.
+    """
+    left = dict(urls)
+    got: dict[str, Answer] = {}
+    while left and not ctx.run.alone and all(one.failure is None for one in got.values()):
+        key = next(iter(left))
+        got[key] = _ask(ctx, left.pop(key), **options)
+    got |= ctx.parallel({key: partial(_ask, ctx, url, **options) for key, url in left.items()})
+    return {key: got.get(key) or Answer(url, failure="deadline") for key, url in urls.items()}
 
 
 def _hop(ctx: Context, url: str) -> Answer:
