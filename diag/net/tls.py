@@ -94,7 +94,7 @@ def client_context() -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.sslsocket_class = ObservedSocket
     with contextlib.suppress(AttributeError):  # private: without it nothing is observed
-        # Past the setter of `ssl`, which makes an enum of each number: half the cost of a handshake.
+        # Past the setter of `ssl`, which makes an enum of each number: half of a handshake's cost.
         setter: Any = ssl.SSLContext.__mro__[1]._msg_callback  # type: ignore[attr-defined]
         setter.__set__(context, _observe)
     return context
