@@ -51,6 +51,7 @@ from diag.facts import (
     Wire,
 )
 from diag.model import Finding, Json, Owner, Status, Verdict, fail, ok, skip, unknown, warn
+from diag.record import record, replace
 from diag.report import CheckResult, Problem, Report, Style, sentence
 from diag.timings import Spent, Step, Timing
 from diag.waterfall import waterfall
@@ -114,6 +115,8 @@ __all__ = [
     "fail",
     "net",
     "ok",
+    "record",
+    "replace",
     "said",
     "scopes",
     "sentence",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
@@ -13,12 +12,14 @@ from diag.check import Check
 from diag.facts import Fact
 
 
-@dataclass(frozen=True)
 class Plan:
     """The chosen checks in the order of the report, and those left out by `--skip`."""
 
-    chosen: tuple[type[Check], ...]
-    left_out: tuple[type[Check], ...] = ()
+    def __init__(
+        self, chosen: tuple[type[Check], ...], left_out: tuple[type[Check], ...] = ()
+    ) -> None:
+        self.chosen = chosen
+        self.left_out = left_out
 
     def providers(self, fact: type[Fact]) -> list[type[Check]]:
         """The checks that can establish `fact`, in order."""

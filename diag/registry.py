@@ -11,12 +11,12 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any, Protocol
 
 from diag.check import Check
+from diag.record import record
 from diag.report import Report, Style
 
 GROUPS = ("diag.checks", "diag.reports")
@@ -29,7 +29,7 @@ class Renderer(Protocol):
         """The whole report as text."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Broken:
     """A plug-in that could not be loaded: told once, never the end of a run."""
 
@@ -37,7 +37,7 @@ class Broken:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Checks:
     """All checks, in the order of the report."""
 

@@ -6,12 +6,12 @@ The report owns status, order, counts and exit status; a renderer only shows the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from diag.fields import Fields
 from diag.model import Finding, Json, Status
+from diag.record import field, record, replace
 from diag.timings import Spent, Step, Timing, ordered, spent
 
 SCHEMA_VERSION = 1
@@ -32,7 +32,7 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?", "…")) else text + "."
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Because:
     """Why a check did not run: what another check found."""
 
@@ -43,7 +43,7 @@ class Because:
         return {"check": self.check, "code": self.code}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FindingResult:
     """A finding with its texts filled in and scrubbed."""
 
@@ -61,7 +61,7 @@ class FindingResult:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Problem:
     """A finding that somebody must act on."""
 
@@ -87,7 +87,7 @@ class Problem:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CheckResult:
     """How one check ended. Times are in milliseconds since the run began."""
 
@@ -120,7 +120,7 @@ class CheckResult:
         return result
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunInfo:
     id: str
     started_at: str  # RFC 3339, UTC, milliseconds
@@ -142,7 +142,7 @@ class RunInfo:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TargetInfo:
     input: str
     kind: str = "unknown"
@@ -164,7 +164,7 @@ class TargetInfo:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Report:
     """One diagnosis."""
 
@@ -336,7 +336,7 @@ def _check(fields: Fields) -> CheckResult:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Style:
     """How a renderer may draw."""
 
@@ -345,17 +345,17 @@ class Style:
     timings: bool = False
 
 
-@dataclass(slots=True)
 class Outcome:
     """How a check went, before its consequences are sorted out."""
 
-    id: str
-    title: str
-    findings: list[tuple[Finding, FindingResult, Problem]] = field(default_factory=list)
-    started_ms: int | None = None
-    duration_ms: int | None = None
-    because: Because | None = None
-    timings: Sequence[Timing] = ()
+    def __init__(self, check_id: str, title: str) -> None:
+        self.id = check_id
+        self.title = title
+        self.findings: list[tuple[Finding, FindingResult, Problem]] = []
+        self.started_ms: int | None = None
+        self.duration_ms: int | None = None
+        self.because: Because | None = None
+        self.timings: Sequence[Timing] = ()
 
     @property
     def worst(self) -> FindingResult | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Literal
 from urllib.parse import parse_qs, quote, unquote
@@ -16,6 +15,7 @@ from urllib.parse import parse_qs, quote, unquote
 from diag.characters import describe, unseen, visible
 from diag.facts import Target
 from diag.model import Json
+from diag.record import field, record, replace
 from diag.secret import MASK, Secret
 from diag.tokens import issuer
 
@@ -41,7 +41,7 @@ _OWN_PARTS = {"scm", "projects", "users", "rest", "plugins", *_DATACENTER_PAGES}
 _CLOUD_PAGES = ("account", "blog", "dashboard", "product", "repo", "site", "socialauth", "support")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Note:
     """Something about the URL that the user must hear, under the code of a verdict of `input`."""
 
@@ -49,7 +49,7 @@ class Note:
     evidence: Mapping[str, Json] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parsed:
     """What was read. `target` is None where the URL cannot be used; a note then says why.
 
@@ -63,7 +63,7 @@ class Parsed:
     text_shown: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Place:
     """What a path leads to."""
 

@@ -8,15 +8,15 @@ step of a kind was under way (time that somebody waited), and how long all of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from diag.model import Json
+from diag.record import record
 
 PARTS = ("dns", "connect", "tls", "wait", "read", "request")  # request: not divided, or unknown
 _KEPT = 2  # of many alike: the slowest, beside the first
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Timing:
     """One stretch of time; `what` is dns, connect, tls or request.
 
@@ -60,7 +60,7 @@ class Timing:
         return result
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     """What a check did: one stretch of time, or several alike taken together."""
 
@@ -78,7 +78,7 @@ class Step:
         return sum(timing.duration_ms for timing in self.timings)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Share:
     """The time of one kind."""
 
@@ -87,7 +87,7 @@ class Share:
     spent_ms: int  # all of them, one after the other
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Spent:
     """Where the time of a run went. The kinds overlap: with `idle_ms` they come to `total_ms` or
     more."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from diag.bitbucket import datacenter, fingerprints
 from diag.bitbucket.datacenter import CAPABILITIES, PROPERTIES, STATUS
 from diag.facts import ServerTime
 from diag.net.http import Answer
+from diag.record import field, record, replace
 
 if TYPE_CHECKING:
     from diag.context import Context
@@ -74,7 +74,7 @@ _PICKY = {"http-waf-blocked", "http-block-page", "http-method-blocked", "http-em
 _ELSEWHERE = {"http-other-product", "http-default-vhost"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fault:
     """Why Bitbucket does not answer here: the code of a verdict and what it rests on."""
 
@@ -84,7 +84,7 @@ class Fault:
     certain: bool = True  # False: no more than the likeliest reading of the answer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Visit:
     """The two answers that everything rests on."""
 
@@ -113,7 +113,7 @@ class Visit:
         return None if _split(target).path.endswith(_PAGES) else target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arrival:
     """What came of it: the Bitbucket that was found, and what is wrong."""
 

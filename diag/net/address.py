@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from diag.record import record
 
 PORTS = {"http": 80, "https": 443}
 
@@ -15,7 +16,7 @@ _PLAIN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     """An address as it is sent: encoded, without user information and fragment."""
 

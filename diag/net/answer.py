@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+
+from diag.record import field, record
 
 if TYPE_CHECKING:
     from diag.model import Json
@@ -49,7 +50,7 @@ class Headers:
         return iter(dict(self.raw))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """What came of one request; `failure` is None when a whole answer came, whatever its status."""
 

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import combinations
@@ -23,6 +22,7 @@ from diag.model import Json
 from diag.net import resolvconf
 from diag.net.ratio import Ratio
 from diag.net.resolver import ABSENT, Kind, Outcome, Reply, examine, label, query, quick
+from diag.record import record, replace
 from diag.settings import Resolver
 
 GIVE_UP = 2.0  # seconds after which a silent resolver is given up
@@ -128,7 +128,7 @@ def _parsed(address: str) -> IPv4Address | IPv6Address:
 # the system's answer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lookup:
     """What getaddrinfo says, as every program on this machine gets it."""
 
@@ -191,7 +191,7 @@ def by_dns(name: str, timeout: float) -> tuple[str, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Repeated:
     """What one resolver said to the same question, several times over."""
 
@@ -243,7 +243,7 @@ def repeat(name: str, kind: Kind, resolver: Resolver, times: int, seconds: float
 # everybody's answer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Opinion:
     """What one resolver makes of the name, A and AAAA and search domains taken together."""
 

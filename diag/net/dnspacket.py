@@ -11,7 +11,8 @@ import secrets
 import socket
 import struct
 from collections import defaultdict
-from dataclasses import dataclass
+
+from diag.record import record
 
 TYPES = {"A": 1, "CNAME": 5, "AAAA": 28}
 _KINDS = {number: kind for kind, number in TYPES.items()}
@@ -26,7 +27,7 @@ _HEADER = struct.Struct("!HHHHHH")
 _RECORD = struct.Struct("!HHIH")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Said:
     """What a response says: the names in lower case, without the final dot."""
 

@@ -10,12 +10,12 @@ import ssl
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from diag.net.address import Address
 from diag.net.answer import Answer, Failure, Headers
 from diag.net.watch import Watch
+from diag.record import field, record
 
 if TYPE_CHECKING:
     from diag.net.http import Engine
@@ -28,7 +28,7 @@ _LONGER = 4  # …, up to so many times the timeout
 _PIECE = 64 * 1024  # bytes that are unpacked at a time: a small body may hold gigabytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Question:
     """A request as it is to be sent."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlencode
@@ -23,6 +22,7 @@ from diag.net.answer import Answer, Failure, Headers
 from diag.net.exchange import Carrier, Exchange, Question
 from diag.net.watch import Record
 from diag.net.wire import Wire
+from diag.record import replace
 from diag.secret import Secret, authorization
 from diag.target import TOKEN_URL
 from diag.version import VERSION

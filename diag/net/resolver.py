@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from math import inf
@@ -22,6 +21,7 @@ from diag.model import Json
 from diag.net import dnspacket
 from diag.net.dnspacket import Said
 from diag.net.doors import report_icmp
+from diag.record import record, replace
 from diag.settings import Resolver
 
 Kind = Literal["A", "AAAA", "CNAME"]
@@ -49,7 +49,7 @@ _PASSING = {errno.EHOSTUNREACH, errno.ENETUNREACH}
 _LONGEST_CHAIN = 16  # aliases; resolvers stop there, or sooner
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """What one resolver said to one question."""
 

@@ -14,13 +14,13 @@ import sys
 import threading
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from diag.model import Json
 from diag.net import tcp
 from diag.net.der import names
+from diag.record import field, record
 from diag.texts import span as span  # noqa: PLC0414 - for who tells of certificates' dates
 
 Failure = Literal[
@@ -260,7 +260,7 @@ class Trust:
         context.load_verify_locations(cadata=self._piped[file])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PublicRoots:
     """The CAs that browsers and most SaaS trust."""
 
@@ -320,7 +320,7 @@ def _fields(certificate: Any, name: str) -> dict[str, str]:
     return {key: value for part in certificate.get(name, ()) for key, value in part}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Peer:
     """What a verified certificate says about itself, read without `cryptography`."""
 
@@ -331,7 +331,7 @@ class Peer:
     not_after: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Handshake:
     """What one handshake showed, successful or not."""
 
@@ -489,7 +489,7 @@ def _lost(sock: socket.socket) -> bool:
     return info is not None and info.unacked > 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Talk:
     """What a port says to somebody who does not speak TLS."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Protocol, TypeVar
@@ -12,6 +11,7 @@ from typing import Protocol, TypeVar
 from diag.net import tcp, tls
 from diag.net.der import names as names_of
 from diag.net.tls import Handshake, PublicRoots, Talk, Trust
+from diag.record import record
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Parallel(Protocol):
     def __call__(self, tasks: Mapping[K, Callable[[], T]], /) -> dict[K, T]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Way:
     """How to reach the server once more. Nothing here raises for trouble on the network."""
 

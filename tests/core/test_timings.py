@@ -6,7 +6,6 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 
 from diag import cli, registry
 from diag.model import Status
+from diag.record import replace
 from diag.report import CheckResult, Report, RunInfo, Style, TargetInfo
 from diag.schema import schema
 from diag.timings import Share, Timing
