@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -100,6 +99,8 @@ def make(
     by_id = {check.id: check for check in checks}
     for check_id in (*only, *skip):
         if check_id not in by_id:
+            import difflib
+
             near = difflib.get_close_matches(check_id, by_id, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(by_id)}"
             raise ValueError(f"there is no check {check_id!r}{hint}")

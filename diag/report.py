@@ -5,6 +5,7 @@ The report owns status, order, counts and exit status; a renderer only shows the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,20 @@ LEFT_OUT_CODE = "check-left-out"  # the code of a check that `--skip` named
 def timestamp(moment: datetime) -> str:
     """A time as it stands in a report: RFC 3339, UTC, milliseconds. `moment` is in UTC."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def new_id() -> str:
+    """The id of a run: 32 hexadecimal digits, by chance."""
+    return os.urandom(16).hex()
+
+
+def hostname() -> str:
+    """The name of this machine."""
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import platform
+
+    return platform.node()
 
 
 def sentence(text: str) -> str:

@@ -6,10 +6,8 @@ waiting then is left behind and reported as not finished.
 
 from __future__ import annotations
 
-import platform
 import threading
 import traceback
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -32,6 +30,8 @@ from diag.report import (
     RunInfo,
     TargetInfo,
     conclude,
+    hostname,
+    new_id,
     timestamp,
 )
 from diag.secret import Scrubber
@@ -289,11 +289,11 @@ class Runner:
         return Report(
             version=VERSION,
             run=RunInfo(
-                id=uuid.uuid4().hex,
+                id=new_id(),
                 started_at=timestamp(started_at),
                 duration_ms=self.run.elapsed_ms(),
                 label=None if settings.label is None else self.run.scrubber.text(settings.label),
-                hostname=platform.node(),
+                hostname=hostname(),
                 requests=self.run.http.requests if "http" in self.run.__dict__ else 0,
                 interrupted=interrupted,
             ),

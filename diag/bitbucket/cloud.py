@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
@@ -183,11 +182,8 @@ def retry_after(answer: Answer) -> int | None:
     """Seconds to wait before asking again; a date counts from now. None if it is not told."""
     if (seconds := datacenter.retry_after(answer)) is not None:
         return seconds
-    try:
-        moment = parsedate_to_datetime(answer.header("retry-after") or "").timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return max(0, round(moment - time.time()))
+    moment = answer.moment("retry-after")
+    return None if moment is None else max(0, round(moment - time.time()))
 
 
 def near_limit(answer: Answer) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
@@ -241,6 +240,8 @@ class Search:
 def like(name: str, names: set[str]) -> str | None:
     """The one of `names` that is much like this one: it may be a slip of the pen."""
     folded = {each.lower(): each for each in names}
+    import difflib
+
     near = difflib.get_close_matches(name.lower(), folded, n=1)
     return folded[near[0]] if near else None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urldefrag, urljoin, urlsplit
@@ -222,9 +221,8 @@ def server_time(seen: Visit) -> ServerTime | None:
     """The server's clock, by the answer that came soonest. Not from a cache: that time is old."""
     answers = [a for a in (seen.properties, seen.status) if a.status and "age" not in a.headers]
     for answer in sorted(answers, key=lambda a: a.head_ms):
-        try:
-            told = parsedate_to_datetime(answer.header("date") or "").timestamp()
-        except (ValueError, OverflowError):
+        told = answer.moment("date")
+        if told is None:
             continue
         # It was written at some moment between request and answer, and cut to whole seconds.
         trip = answer.head_ms / 1000

@@ -6,7 +6,7 @@ alone; `resolves` is for who only wants to know whether a name exists.
 
 from __future__ import annotations
 
-import secrets
+import os
 import socket
 import sys
 import threading
@@ -293,7 +293,7 @@ class Survey:
         self.name = name.rstrip(".")
         self.configuration = resolvconf.configuration()
         self.hosts = resolvconf.hosts_addresses(name)  # the hosts file's addresses of the name
-        self.invented = f"{secrets.token_hex(8)}.invalid"  # reserved: it never exists, RFC 6761
+        self.invented = f"{os.urandom(8).hex()}.invalid"  # reserved: it never exists, RFC 6761
         self.timeout = min(timeout, GIVE_UP)
         own = () if is_localhost(name) else tuple(map(Resolver, self.configuration.asked))
         self.configured = own
@@ -487,7 +487,7 @@ class Survey:
                 hit = ask(name, kind, timeout=end - time.monotonic())
                 if not mine & set(hit.addresses):
                     continue
-                other = f"{secrets.token_hex(8)}.{name.removeprefix(f'{self.name}.')}"
+                other = f"{os.urandom(8).hex()}.{name.removeprefix(f'{self.name}.')}"
                 if mine & set(ask(other, kind, timeout=end - time.monotonic()).addresses):
                     return hit
         return None

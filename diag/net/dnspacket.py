@@ -6,8 +6,8 @@ takes to come, is left to whatever is not plain (`read` returns None): see `diag
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import socket
 import struct
 from collections import defaultdict
@@ -45,7 +45,7 @@ def question(name: str, kind: str, *, edns: bool, validate: bool) -> bytes | Non
     if len(name) > _LONGEST or not all(map(_LABEL.fullmatch, labels)):
         return None
     flags = _RECURSE | (0 if validate else _UNCHECKED)
-    header = _HEADER.pack(secrets.randbelow(65536), flags, 1, 0, 0, int(edns))
+    header = _HEADER.pack(int.from_bytes(os.urandom(2), "big"), flags, 1, 0, 0, int(edns))
     asked = b"".join(bytes([len(label)]) + label.encode("ascii") for label in labels) + b"\0"
     extra = b"\0" + _RECORD.pack(_OPT, _PAYLOAD, 0, 0) if edns else b""
     return header + asked + struct.pack("!HH", TYPES[kind], 1) + extra

@@ -6,7 +6,6 @@ connection that failed), Proxy-Status (RFC 9209), and the words of the page.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
@@ -163,6 +162,8 @@ def title(page: str) -> str | None:
 def _plain(page: str) -> str:
     """The words of an HTML page."""
     page = re.sub(r"(?is)<(style|script|address)\b.*?</\1>|<!--.*?-->", " ", page)
+    import html
+
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
 
 
