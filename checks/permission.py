@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from diag.api import (
@@ -89,13 +88,9 @@ class Permission(Troubles, Check):
         need = ctx.profile.setup if ctx.settings.stage == "setup" else ctx.profile.steady
         if need != "admin" or ctx[Identity].kind == "anonymous":
             return
-        rights, target, name = bitbucket.rights, ctx.target, ctx[Identity].name
-        ask = partial(ctx.http.ahead, auth=True)
-        ask(**rights.listing("REPO_ADMIN", target.project, target.repository))
-        if target.project is not None and target.repository is not None:
-            ask(**rights.hooks(target.project, target.repository), late=2)
-        if name is not None:
-            ask(**rights.users(name, "ADMIN", None), late=3)
+        target = ctx.target
+        listing = bitbucket.rights.listing("REPO_ADMIN", target.project, target.repository)
+        ctx.http.ahead(**listing, auth=True)
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         if ctx[Identity].kind == "anonymous":
@@ -125,6 +120,10 @@ class Permission(Troubles, Check):
         rights, target, wanted = bitbucket.rights, ctx.target, ctx[Repositories].wanted
         told = rights.listed(asker.get, "REPO_ADMIN", target.project, wanted)
         user = None if told.value else self._user(ctx, asker, "REPO_ADMIN")
+        name = ctx[Identity].name
+        if told.value and name is not None:
+            ctx.http.ahead(**rights.users(name, "ADMIN", None), auth=True)
+            ctx.http.begin()  # they leave before any other request does
         hooks: bitbucket.rights.Told | None = None
         if target.project is not None:
             # The last word, and with a 401 the last request.
@@ -139,7 +138,6 @@ class Permission(Troubles, Check):
                 yield Webhooks(*shown)
         kept = stranger(ctx, hooks.answer) if hooks is not None and told.value else None
         yield kept or self._conclude(ctx, "admin", told, user)
-        name = ctx[Identity].name
         if told.value and name is not None:
             chief = rights.user_listed(asker.get, name, "ADMIN", None)
             if chief.value:

@@ -54,7 +54,8 @@ class Check(Concluding):
     def ahead(self, ctx: Context) -> Iterator[tuple[type[Fact], ...]]:
         """Begin with what `run` is going to ask in a healthy run, before its turn comes.
 
-        With `ctx.http.ahead`; each yield waits until the facts that it names are known.
+        With `ctx.http.ahead`; each yield waits until the facts that it names are known. The runner
+        waits for what is done here, so that it may not take time.
 
         It only saves time: what is foreseen wrongly is asked once more, and nothing is concluded.
         """

@@ -134,34 +134,27 @@ class Runner:
                 self._foreseers.append((check, (Target,), foresight))
         with self._changed:
             while True:
-                for check in self._start_ready():
+                started = self._start_ready()
+                self._foresee()
+                for check in started:
                     threading.Thread(target=self._work, args=(check,), daemon=True).start()
-                if foreseen := self._foreseen():
-                    threading.Thread(target=self._foresee, args=(foreseen,), daemon=True).start()
                 left = self.run.cutoff()
                 if not self._running or left <= 0:
                     return
                 self._changed.wait(left)
 
-    def _foreseen(self) -> list[tuple[type[Check], Foresight]]:
-        """The checks that still wait, but know by now what they are going to ask."""
+    def _foresee(self) -> None:
+        """Have the checks that wait say what they are going to ask, and begin with that."""
         ready = [one for one in self._foreseers if all(fact in self.run.facts for fact in one[1])]
         self._foreseers = [one for one in self._foreseers if one not in ready]
-        return [
-            (check, foresight)
-            for check, _, foresight in ready
-            if check in self._agenda.waiting and self._applies(check)
-        ]
-
-    def _foresee(self, foreseers: Sequence[tuple[type[Check], Foresight]]) -> None:
-        """Have them say what they are going to ask, and begin with it."""
-        for check, foresight in foreseers:
+        for check, _, foresight in ready:
+            if check not in self._agenda.waiting or not self._applies(check):
+                continue
             with suppress(Exception):  # nothing rests on it: `run` tells what is wrong
                 if (facts := next(foresight, None)) is not None:
-                    with self._changed:
-                        self._foreseers.append((check, facts, foresight))
-                        self._changed.notify_all()
-        self.run.http.begin()
+                    self._foreseers.append((check, facts, foresight))
+        if "http" in self.run.__dict__:  # else nobody has asked for anything yet
+            self.run.http.begin()
 
     def _by_turns(self) -> None:
         """A check that has established a fact lets those go first that waited for it."""

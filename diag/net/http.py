@@ -53,7 +53,8 @@ class Engine:
         self._granted: Credential | None = None  # an OAuth consumer's token, in place of its secret
         self._grant_tried = False
         self._lock = threading.Lock()
-        self._foreseen: dict[Question, _Foreseen] = {}
+        self._foreseen: dict[Key, _Foreseen] = {}
+        self._leaving: list[Exchange] = []
         self._wires: dict[bool, Wire] = {}  # by whether the certificate is verified
         self._elsewhere: dict[bool, Elsewhere] = {}
 
@@ -74,23 +75,31 @@ class Engine:
                 self._elsewhere[verify] = Elsewhere(self.run, verify=verify)
             return self._elsewhere[verify]
 
-    def foresee(self, question: Question, late: int) -> None:
+    def foresee(self, key: Key, question: Question, record: Record) -> None:
         """Note down what somebody is going to ask for: `begin` sends it."""
         with self._lock:
-            if question not in self._foreseen:
-                self._foreseen[question] = _Foreseen(self, question, late)
+            if key not in self._foreseen:
+                self._foreseen[key] = _Foreseen(self, question, record)
 
     def begin(self) -> None:
-        """Send what is foreseen, what is late only after all that is less so has left."""
+        """Send what is foreseen."""
         with self._lock:
             new = [one for one in self._foreseen.values() if not one.begun]
+            self._leaving += [one.exchange for one in new]
             for one in new:
-                one.begin([other.exchange for other in new if other.late < one.late])
+                one.begin()
 
-    def claim(self, question: Question) -> _Foreseen | None:
+    def let_leave(self) -> None:
+        """Wait until what was begun with has left: whoever goes on may be answered 401."""
+        with self._lock:
+            leaving, self._leaving = self._leaving, []
+        for exchange in leaving:
+            exchange.sent.wait(exchange.patience)
+
+    def claim(self, key: Key) -> _Foreseen | None:
         """The request that was sent ahead, if this one was. Nobody else gets it."""
         with self._lock:
-            return self._foreseen.pop(question, None)
+            return self._foreseen.pop(key, None)
 
     def open_ahead(self, address: str, timeout: float, count: int) -> None:
         """Open so many more connections to an address of the target, which https requests will
@@ -158,27 +167,31 @@ class Engine:
             return [*self._wires.values(), *self._elsewhere.values()]
 
 
+# Of a GET: the address, the further headers, the most bytes, and whether the secret goes with it.
+Key = tuple[str, tuple[tuple[str, str], ...], int, bool]
+
+
 class _Foreseen:
     """A request that is sent before somebody asks for it."""
 
-    def __init__(self, engine: Engine, question: Question, late: int) -> None:
+    def __init__(self, engine: Engine, question: Question, record: Record) -> None:
         self._engine = engine
         self._answer: Later[Answer] | None = None
-        self.late = late
+        self._record = record
         self.exchange = Exchange(engine, question, None, fresh=False)
 
     @property
     def begun(self) -> bool:
         return self._answer is not None
 
-    def begin(self, before: Sequence[Exchange]) -> None:
-        """Send it once all of `before` have left, and read the answer."""
-        self._answer = Later(partial(self._work, before))
+    def begin(self) -> None:
+        """Send it, and read the answer."""
+        self._answer = Later(self._work)
 
-    def _work(self, before: Sequence[Exchange]) -> Answer:
-        for one in before:
-            one.sent.wait(self.exchange.patience)
-        return self.exchange.perform(self._engine.carrier(self.exchange.question))
+    def _work(self) -> Answer:
+        answer = self.exchange.perform(self._engine.carrier(self.exchange.question))
+        self.exchange.watch.tell(self._record, f"GET {answer.url}")
+        return answer
 
     def wait(self) -> Answer | None:
         """What came of it; None if it was not begun with, or the run is over before."""
@@ -229,13 +242,15 @@ class Http:
             small: on a direct connection on which neither side sends packets of more than about
                 600 bytes.
         """
-        question = self._question(
-            url, query, method, headers, max_bytes, verify, auth=auth, small=small
-        )
+        if auth:
+            self._engine.let_leave()
+        full = self._full(url, query)
+        plain = method == "GET" and verify is None and not (fresh or timeout or small)
+        if plain and (foreseen := self._foreseen(_key(full, headers, max_bytes, auth=auth))):
+            return foreseen
+        question = self._question(full, method, headers, max_bytes, verify, auth=auth, small=small)
         if isinstance(question, Answer):
             return question
-        if not (fresh or timeout) and (answer := self._foreseen(question)) is not None:
-            return answer
         carrier = self._engine.carrier(question)
         exchange = Exchange(self._engine, question, timeout, fresh)
         answer = exchange.perform(carrier)
@@ -255,39 +270,50 @@ class Http:
         auth: bool = False,
         headers: Mapping[str, str] | None = None,
         max_bytes: int = MAX_BODY,
-        late: int = 0,
     ) -> None:
-        """Begin with a GET that will be asked for with the same arguments.
+        """Note down a GET that will be asked for with the same arguments; `begin` sends it.
 
-        It leaves after those that are begun with it and less `late`: what may be answered 401,
-        after which the secret is sent no more, has to be.
+        Not for what may be answered 401: with the secret, that has to be asked by itself.
         """
         if not self._engine.run.alone:
             return
-        question = self._question(url, query, "GET", headers, max_bytes, None, auth=auth)
+        full = self._full(url, query)
+        question = self._question(full, "GET", headers, max_bytes, None, auth=auth)
         if isinstance(question, Question):
-            self._engine.foresee(question, late)
+            self._engine.foresee(_key(full, headers, max_bytes, auth=auth), question, self._record)
+
+    def begin(self) -> None:
+        """Send what was noted down."""
+        self._engine.begin()
 
     def open_ahead(self, address: str, timeout: float, count: int) -> None:
         """Open further connections to an address of the target, for requests side by side."""
         self._engine.open_ahead(address, timeout, count)
 
-    def _foreseen(self, question: Question) -> Answer | None:
+    def _foreseen(self, key: Key) -> Answer | None:
         """The answer to a request that was sent ahead, unless its connection failed: then it has to
         be asked in the ordinary way."""
-        foreseen = self._engine.claim(question)
+        foreseen = self._engine.claim(key)
         if foreseen is None:
             return None
         answer = foreseen.wait()
-        if answer is None or answer.failure in _UNCONNECTED:
-            return None
-        foreseen.exchange.watch.tell(self._record, f"{question.method} {answer.url}")
-        return answer
+        return None if answer is None or answer.failure in _UNCONNECTED else answer
 
-    def _question(
+    def _full(
         self,
         url: str,
         query: Mapping[str, str | int] | Sequence[tuple[str, str | int]] | None,
+    ) -> str:
+        """The whole address."""
+        base = self._engine.base or self._target().base_url
+        full = base + url if url.startswith("/") else url
+        if query:
+            full += ("&" if "?" in full else "?") + urlencode(query)
+        return full
+
+    def _question(
+        self,
+        full: str,
         method: Literal["GET", "HEAD"],
         headers: Mapping[str, str] | None,
         max_bytes: int,
@@ -298,9 +324,6 @@ class Http:
     ) -> Question | Answer:
         """The request as it is to be sent, or why it cannot be."""
         engine = self._engine
-        full = (engine.base or self._target().base_url) + url if url.startswith("/") else url
-        if query:
-            full += ("&" if "?" in full else "?") + urlencode(query)
         try:
             where = address.read(full)
         except ValueError as error:
@@ -386,6 +409,10 @@ class Http:
 
     def _quoted(self, error: Exception) -> str:
         return self._engine.run.scrubber.text(str(error), 300)
+
+
+def _key(full: str, headers: Mapping[str, str] | None, max_bytes: int, *, auth: bool) -> Key:
+    return full, tuple((headers or {}).items()), max_bytes, auth
 
 
 def _origin(target: Target) -> tuple[str, str, int]:

@@ -38,6 +38,7 @@ class Wire:
         self._idle: list[_Line] = []
         self._coming = 0  # connections that are being opened ahead
         self._queue = 0  # exchanges that wait for one of them
+        self._closed = False
         self._changed = threading.Condition()
 
     def send(self, exchange: Exchange) -> _Head:
@@ -56,7 +57,7 @@ class Wire:
     def keep(self, line: _Line) -> None:
         """Take back a connection on which everything was read."""
         with self._changed:
-            if len(self._idle) < _KEPT:
+            if len(self._idle) < _KEPT and not self._closed:
                 self._idle.append(line)
                 self._changed.notify()
                 return
@@ -90,7 +91,10 @@ class Wire:
         for line in idle:
             line.close()
 
-    close = rest
+    def close(self) -> None:
+        """Close them for good: what comes back, or comes up, later is closed as well."""
+        self._closed = True
+        self.rest()
 
     def _line(self, exchange: Exchange) -> _Line:
         """A connection: an idle one, an observed one that is parked, or a new one."""

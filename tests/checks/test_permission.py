@@ -28,11 +28,11 @@ def through(gateway: Callable[[Request, Answer], Response]) -> Callable[[Setup],
 
 def asked(met: Met) -> list[str]:
     """What was asked for this check, in order."""
-    first = next(n for n, r in enumerate(met.requests) if r.path.endswith("/info/refs"))
     return [
         request.path.rpartition("/")[2]
-        for request in met.requests[first + 1 :]
+        for request in met.requests
         if request.authorization != "none"
+        and ("permission=" in request.query or request.path.endswith("/webhooks"))
     ]
 
 
