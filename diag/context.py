@@ -49,9 +49,11 @@ class Timing:
 class Run:
     """What all checks of one run share: clock, facts, scrubber and the network services."""
 
-    def __init__(self, settings: Settings, scrubber: Scrubber) -> None:
+    def __init__(self, settings: Settings, scrubber: Scrubber, trust: Trust | None = None) -> None:
         self.settings = settings
         self.scrubber = scrubber
+        if trust is not None:  # that of many runs, as parsing certificates takes long
+            self.trust = trust
         self.facts: dict[type[Fact], Fact] = {}
         self.started = time.monotonic()
         self.timings: dict[str, list[Timing]] = {}

@@ -12,6 +12,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from diag import credentials, texts
 from diag import target as targets
@@ -36,6 +37,9 @@ from diag.report import (
 from diag.secret import Scrubber
 from diag.settings import Settings
 from diag.version import VERSION
+
+if TYPE_CHECKING:
+    from diag.net.tls import Trust
 
 UNFINISHED = unknown(
     "check-unfinished",
@@ -68,10 +72,11 @@ class Runner:
         plan: Plan,
         scrubber: Scrubber | None = None,
         progress: Progress | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self.settings = settings
         self.plan = plan
-        self.run = Run(settings, scrubber or Scrubber())
+        self.run = Run(settings, scrubber or Scrubber(), trust)
         credentials.teach(self.run.scrubber, settings)
         self._progress = progress or (lambda _check, _event: None)
         self._outcomes = {check.id: Outcome(check.id, check.title) for check in plan.chosen}
@@ -79,21 +84,21 @@ class Runner:
         self._running: set[str] = set()
         self._changed = threading.Condition()
         self._closed = False  # no outcome is changed any more
+        self._interrupted = False
 
     def execute(self) -> Report:
         """Run until everything has ended, the deadline is over, or Ctrl-C."""
         started_at = datetime.now(UTC)
-        interrupted = False
         # The HTTP library takes longest to load: that is done while name and address are looked up.
         threading.Thread(target=self.run.preload, daemon=True).start()
         try:
             self._loop()
         except KeyboardInterrupt:
-            interrupted = True
+            self._interrupted = True
         with self._changed:
             self._closed = True
             for check_id in self._running:
-                verdict = INTERRUPTED if interrupted else UNFINISHED
+                verdict = INTERRUPTED if self._interrupted else UNFINISHED
                 finding = verdict(check=check_id, deadline=f"{self.settings.deadline:g}")
                 self._add(check_id, finding)
                 outcome = self._outcomes[check_id]
@@ -105,13 +110,19 @@ class Runner:
                 else:
                     del self._outcomes[check.id]
         self.run.close()
-        return self._report(started_at, interrupted)
+        return self._report(started_at, self._interrupted)
+
+    def interrupt(self) -> None:
+        """End the run now, from another thread, as Ctrl-C does where it runs in the main one."""
+        with self._changed:
+            self._interrupted = True
+            self._changed.notify_all()
 
     # scheduling
 
     def _loop(self) -> None:
         with self._changed:
-            while self._waiting or self._running:
+            while (self._waiting or self._running) and not self._interrupted:
                 while self._start_ready():
                     pass
                 if not self._running:
@@ -281,13 +292,14 @@ class Runner:
 
 def target_info(settings: Settings, run: Run) -> TargetInfo:
     """The target as far as it is known."""
-    target = run.facts.get(Target)
-    shown = run.scrubber.text(targets.parse(settings.url).text_shown)
-    if not isinstance(target, Target):
-        return TargetInfo(shown)
 
     def scrubbed(text: str | None) -> str | None:
         return None if text is None else run.scrubber.text(text)
+
+    target = run.facts.get(Target)
+    shown = run.scrubber.text(targets.parse(settings.url).text_shown)
+    if not isinstance(target, Target):
+        return TargetInfo(shown, name=scrubbed(settings.name))
 
     return TargetInfo(
         shown,
@@ -297,6 +309,7 @@ def target_info(settings: Settings, run: Run) -> TargetInfo:
         target.port,
         scrubbed(target.project),
         scrubbed(target.repository),
+        scrubbed(settings.name),
     )
 
 

@@ -46,6 +46,16 @@ def schema() -> dict[str, Any]:
         evidence=evidence,
         reproduce={"type": "array", "items": text},
     )
+    target = _object(
+        input=text,
+        kind={"enum": ["datacenter", "cloud", "unknown"]},
+        base_url=maybe_text,
+        host=maybe_text,
+        port={"type": ["integer", "null"], "minimum": 1, "maximum": 65535},
+        project=maybe_text,
+        repository=maybe_text,
+    )
+    target["properties"]["name"] = maybe_text
     report = _object(
         schema_version={"const": SCHEMA_VERSION},
         tool=_object(name={"const": TOOL}, version=text),
@@ -57,15 +67,7 @@ def schema() -> dict[str, Any]:
             hostname=text,
             requests=count,
         ),
-        target=_object(
-            input=text,
-            kind={"enum": ["datacenter", "cloud", "unknown"]},
-            base_url=maybe_text,
-            host=maybe_text,
-            port={"type": ["integer", "null"], "minimum": 1, "maximum": 65535},
-            project=maybe_text,
-            repository=maybe_text,
-        ),
+        target=target,
         profile=_object(name=text, stage=text),
         verdict={"enum": ["ok", "warn", "unknown", "fail", "error"]},
         root_cause={"oneOf": [{"type": "null"}, code]},
