@@ -20,7 +20,9 @@ from diag.settings import GivenSecret, Settings
 
 PATIENCE = 1.0  # seconds after which a run gives its place to the next target
 SLOW = 4  # runs that have lost patience, at most, for each place
-_TICK = 0.1  # seconds between two looks at who is slow
+_TICK = 0.05  # seconds between two looks at who is slow, and at how busy this process is
+_LATE = 0.05  # seconds: who wakes up later than that waits for the processor, as the runs do
+_FIRST = 8  # runs to begin with
 _GRACE = 3.0  # seconds for what runs to say how far it came, after an interruption
 _STORES = 32  # trust stores that are kept: the contexts of one take up to 2 MB
 
@@ -178,6 +180,10 @@ class Schedule:
     ones, which do nothing but wait. Of such slow runs there are at most `SLOW` for each place, as
     each holds threads and sockets; from then on places become free as runs end.
 
+    Runs that wait for the processor instead of the network would time out, and accuse healthy
+    servers. So there are few places at first, more with every look as long as this thread wakes up
+    in time, and half as many when it does not: `parallel` is only the most there can be.
+
     The threads take turns to lead: the leader takes the next job from the iterator, lets another
     lead if there is a place, and runs its job. So no job is made before it can be run, there are
     no more threads than runs, and an iterator that keeps its reader waiting holds up nobody.
@@ -190,6 +196,7 @@ class Schedule:
         self._jobs = jobs
         self._deliver = deliver
         self._parallel = parallel
+        self._places = min(_FIRST, parallel)
         self._changed = threading.Condition()
         self._placed: dict[Job, float] = {}  # since when, the longest first
         self._slow: set[Job] = set()
@@ -209,8 +216,9 @@ class Schedule:
             with self._changed:
                 self._let_lead()
                 while not self._deaf and (self._leading or self._busy()):
+                    since = time.monotonic()
                     self._changed.wait(_TICK)
-                    self._lose_patience()
+                    self._look(late=time.monotonic() - since > _TICK + _LATE)
         except KeyboardInterrupt:
             self._interrupt()
             return False
@@ -239,7 +247,7 @@ class Schedule:
         return bool(self._placed or self._slow)
 
     def _may_lead(self) -> bool:
-        return not (self._over or self._leading) and len(self._placed) < self._parallel
+        return not (self._over or self._leading) and len(self._placed) < self._places
 
     def _let_lead(self) -> None:
         if self._may_lead():
@@ -251,10 +259,14 @@ class Schedule:
                 if not self._busy():
                     raise
 
-    def _lose_patience(self) -> None:
-        late = time.monotonic() - PATIENCE
+    def _look(self, *, late: bool) -> None:
+        if late:
+            self._places = max(1, self._places // 2)
+            return
+        self._places = min(self._parallel, self._places + self._places // 2 + 1)
+        latest = time.monotonic() - PATIENCE
         for job, since in list(self._placed.items()):
-            if since > late or len(self._slow) >= SLOW * self._parallel:
+            if since > latest or len(self._slow) >= SLOW * self._parallel:
                 break
             del self._placed[job]
             self._slow.add(job)
@@ -271,10 +283,12 @@ class Schedule:
             with self._changed:
                 self._placed.pop(job, None)
                 self._slow.discard(job)
-                self._changed.notify()
-                if not self._may_lead():
-                    return
-                self._leading = True
+                if self._may_lead():
+                    self._leading = True
+                    continue
+                if self._over and not self._busy():
+                    self._changed.notify()
+                return
 
     def _lead(self) -> Job | None:
         """Take the next job and let another thread lead; None if there is none left."""
@@ -287,7 +301,8 @@ class Schedule:
             self._leading = False
             if job is None or self._over:
                 self._over = True
-                self._changed.notify()
+                if not self._busy():
+                    self._changed.notify()
                 return None
             self._placed[job] = time.monotonic()
             self._let_lead()
