@@ -203,7 +203,7 @@ class Schedule:
         self._leading = False
         self._over = False  # nothing more is begun
         self._error: BaseException | None = None
-        self._deaf = False  # nobody takes reports any more
+        self._deaf = False  # no report is taken any more
 
     def run(self) -> bool:
         """Until every job is done, something went wrong, or Ctrl-C; whether it was not that.
@@ -277,7 +277,9 @@ class Schedule:
     def _work(self) -> None:
         while (job := self._lead()) is not None:
             try:
-                self._deliver(job.execute())
+                report = job.execute()
+                if not self._deaf:
+                    self._deliver(report)
             except BaseException as error:
                 self._end(error, deaf=True)
             with self._changed:
