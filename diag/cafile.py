@@ -6,6 +6,7 @@ OpenSSL decides in the end what it trusts; here only what cannot work is called 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ def read(path: str) -> bytes | None:
         return stream.read(_LARGEST)
 
 
+@lru_cache(4)  # the targets of a fleet mostly have one file
 def instead(content: bytes) -> str | None:
     """What the file holds instead of PEM certificates ("a private key"); None if it has any."""
     labels = [match[1] for match in _BLOCK.finditer(content)]

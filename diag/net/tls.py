@@ -14,6 +14,7 @@ import threading
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,6 +118,7 @@ def legacy_context() -> ssl.SSLContext:
     return context
 
 
+@lru_cache(4)  # a bundle takes 20 ms, and the targets of a fleet have it in common
 def holds_ca(pem: bytes) -> bool:
     """Whether there is a certificate of a CA among these, in the eyes of OpenSSL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
