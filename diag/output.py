@@ -151,11 +151,16 @@ class StatusLine:
 
     def __init__(self) -> None:
         self.enabled = sys.stderr.isatty()
+        self._in_the_way = sys.stdout.isatty()
         self._shown = False
         self._drawn = 0.0
 
+    def make_room(self) -> None:
+        """Go away if the report that is printed next goes to a terminal, too."""
+        if self._in_the_way:
+            self.clear()
+
     def clear(self) -> None:
-        """Make room for a report."""
         if self._shown:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()

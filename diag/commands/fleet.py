@@ -167,11 +167,12 @@ class _Desk:
         self._total = total
         self._lock = threading.Lock()
         self._began = time.monotonic()
+        self._line.draw(f"{self._so_far()} …")
 
     def deliver(self, report: Report) -> None:
         drawn = [sink.render(report) for sink in self._sinks]
         with self._lock:
-            self._line.clear()
+            self._line.make_room()
             for sink, data in zip(self._sinks, drawn, strict=True):
                 sink.write(data)
             self._tally.add(report)
