@@ -79,6 +79,22 @@ class Seconds(_ParamType):
         return number
 
 
+class ShardType(_ParamType):
+    """I/N."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        from diag.fleetfile import Shard
+
+        if isinstance(value, Shard):
+            return value
+        try:
+            return Shard.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 class OutputType(_ParamType):
     """FORMAT=FILE."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diag.commands._options import _ParamType, option, report_options_with
+from diag.commands._options import ShardType, option, report_options_with
 from diag.commands._run import RunCommand, plan_for, run_options, secret_from, settings_from
 
 if TYPE_CHECKING:
@@ -47,22 +47,6 @@ Examples:
 The exit status is 3 if bbdiag itself failed anywhere, else 1 if any target fails, else 4 if any
 could not be determined, else 0.
 """
-
-
-class ShardType(_ParamType):
-    """I/N."""
-
-    name = "I/N"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        from diag.fleetfile import Shard
-
-        if isinstance(value, Shard):
-            return value
-        try:
-            return Shard.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command("fleet", cls=RunCommand, epilog=EPILOG)
