@@ -19,7 +19,8 @@ from diag.report import Report, TargetInfo
 from diag.settings import GivenSecret, Settings
 
 PATIENCE = 1.0  # seconds after which a run gives its place to the next target
-SLOW = 4  # runs that have lost patience, at most, for each place
+SLOW = 4  # runs that have lost their place, at most, for each place …
+_MOST_SLOW = 256  # … and in all: one takes about 0.1 MB, some threads and sockets
 _TICK = 0.05  # seconds between two looks at who is slow, and at how busy this process is
 _LATE = 0.05  # seconds: who wakes up later than that waits for the processor, as the runs do
 _FIRST = 8  # runs to begin with
@@ -177,8 +178,8 @@ class Schedule:
 
     Of `parallel` places each holds one run. One that lasts longer than `PATIENCE` gives its place
     to the next: healthy targets take a fraction of that, and need not stand in line behind dead
-    ones, which do nothing but wait. Of such slow runs there are at most `SLOW` for each place, as
-    each holds threads and sockets; from then on places become free as runs end.
+    ones, which do nothing but wait. The number of such slow runs is limited; from then on places
+    become free as runs end.
 
     Runs that wait for the processor instead of the network would time out, and accuse healthy
     servers. So there are few places at first, more with every look as long as this thread wakes up
@@ -197,6 +198,7 @@ class Schedule:
         self._deliver = deliver
         self._parallel = parallel
         self._places = min(_FIRST, parallel)
+        self._most_slow = min(SLOW * parallel, _MOST_SLOW)
         self._changed = threading.Condition()
         self._placed: dict[Job, float] = {}  # since when, the longest first
         self._slow: set[Job] = set()
@@ -266,7 +268,7 @@ class Schedule:
         self._places = min(self._parallel, self._places + self._places // 2 + 1)
         latest = time.monotonic() - PATIENCE
         for job, since in list(self._placed.items()):
-            if since > latest or len(self._slow) >= SLOW * self._parallel:
+            if since > latest or len(self._slow) >= self._most_slow:
                 break
             del self._placed[job]
             self._slow.add(job)

@@ -191,7 +191,9 @@ class FleetFile:
         try:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            self._fail(f"it is no TOML: {error}")
+            urls = "://" in text.partition("=")[0]
+            hint = "; a list of URLs must not be called .toml" if urls else ""
+            self._fail(f"it is no TOML: {error}{hint}")
         except RecursionError:
             self._fail("it is no TOML of this kind: its values are nested too deeply")
         top = Table(document, self._fail)
