@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from diag.plan import Plan
+from diag.record import replace
 from diag.report import Report
 from diag.runner import Progress, Runner
 from diag.secret import Scrubber
@@ -27,7 +27,8 @@ class Attempts:
     """The runs of one target.
 
     `wait` is in seconds; `strict` is about what has to be repaired before they are given up;
-    `watch` is entered for each of them, and told how it goes.
+    `watch` is entered for each of them, and told how it goes; `trust` and `alone` are those of
+    `Runner`.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Attempts:
         wait: float = 0.0,
         strict: bool = False,
         trust: Trust | None = None,
+        alone: bool = True,
         watch: Watch = nullcontext,
     ) -> None:
         self._settings = settings
@@ -45,6 +47,7 @@ class Attempts:
         self._wait = wait
         self._strict = strict
         self._trust = trust
+        self._alone = alone
         self._watch = watch
         self._runner: Runner | None = None
         self._stop = threading.Event()
@@ -54,10 +57,16 @@ class Attempts:
         end = time.monotonic() + self._wait
         while True:
             with self._watch() as progress:
-                runner = Runner(self._settings, self._plan, Scrubber(), progress, self._trust)
-                self._runner = runner
+                self._runner = runner = Runner(
+                    self._settings,
+                    self._plan,
+                    Scrubber(),
+                    progress,
+                    trust=self._trust,
+                    alone=self._alone,
+                )
                 if self._stop.is_set():  # while there was no runner to be told
-                    runner.interrupt()
+                    return runner.end(interrupted=True)
                 report = runner.execute()
             left = end - time.monotonic()
             done = report.exit_status(strict=self._strict) in (0, 130)
@@ -68,13 +77,20 @@ class Attempts:
             except KeyboardInterrupt:
                 stopped = True
             if stopped:
-                return replace(report, run=replace(report.run, interrupted=True))
+                return _interrupted(report)
 
-    def interrupt(self) -> None:
-        """End it now, from another thread: what was found so far is the report."""
+    def interrupt(self) -> Report | None:
+        """End it now, from another thread; what was found so far, None if nothing had begun.
+
+        Nothing waits for the thread that is in `execute`: it may be waiting for a server.
+        """
         self._stop.set()
-        if self._runner is not None:
-            self._runner.interrupt()
+        runner = self._runner
+        return None if runner is None else _interrupted(runner.end(interrupted=True))
+
+
+def _interrupted(report: Report) -> Report:
+    return replace(report, run=replace(report.run, interrupted=True))
 
 
 def _hopeless(runner: Runner, report: Report) -> bool:

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from diag.attempts import Attempts
 from diag.fleetfile import Entry
 from diag.net.tls import Trust
 from diag.plan import Plan
+from diag.record import record, replace
 from diag.report import Report, TargetInfo
 from diag.settings import GivenSecret, Settings
 
@@ -24,11 +24,11 @@ _MOST_SLOW = 256  # … and in all: one takes about 0.1 MB, some threads and soc
 _TICK = 0.05  # seconds between two looks at who is slow, and at how busy this process is
 _LATE = 0.05  # seconds: who wakes up later than that waits for the processor, as the runs do
 _FIRST = 8  # runs to begin with
-_GRACE = 3.0  # seconds for what runs to say how far it came, after an interruption
+_GRACE = 2.0  # seconds for reports that are being written when it is interrupted
 _STORES = 32  # trust stores that are kept: the contexts of one take up to 2 MB
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Terms:
     """What holds for every target of a fleet that says nothing else.
 
@@ -77,7 +77,8 @@ class Job(Protocol):
 
     def execute(self) -> Report: ...
 
-    def interrupt(self) -> None: ...
+    def interrupt(self) -> Report | None:
+        """At once, from another thread, whatever `execute` waits for; None: there is no report."""
 
 
 class Diagnosis:
@@ -87,7 +88,6 @@ class Diagnosis:
         self._entry = entry
         self._terms = terms
         self._attempts: Attempts | None = None
-        self._interrupted = False
 
     def execute(self) -> Report:
         terms = self._terms
@@ -98,19 +98,20 @@ class Diagnosis:
         try:
             trust = _trust(settings.ca_file)
             attempts = Attempts(
-                settings, terms.plan, wait=terms.wait, strict=terms.strict, trust=trust
+                settings,
+                terms.plan,
+                wait=terms.wait,
+                strict=terms.strict,
+                trust=trust,
+                alone=False,
             )
             self._attempts = attempts
-            if self._interrupted:
-                attempts.interrupt()
             return attempts.execute()
         except Exception as error:  # bbdiag's own fault, outside of any check
             return usage.own_fault(self._scrub(f"{type(error).__name__}: {error}"), self._info())
 
-    def interrupt(self) -> None:
-        self._interrupted = True
-        if self._attempts is not None:
-            self._attempts.interrupt()
+    def interrupt(self) -> Report | None:
+        return None if self._attempts is None else self._attempts.interrupt()
 
     def _scrub(self, text: str) -> str:
         return usage.scrub(text, [self._entry.url])
@@ -202,6 +203,8 @@ class Schedule:
         self._changed = threading.Condition()
         self._placed: dict[Job, float] = {}  # since when, the longest first
         self._slow: set[Job] = set()
+        self._ending: set[Job] = set()  # whose reports are being delivered
+        self._stopped: set[Job] = set()  # who are asked for their reports by somebody else
         self._leading = False
         self._over = False  # nothing more is begun
         self._error: BaseException | None = None
@@ -225,23 +228,26 @@ class Schedule:
             self._interrupt()
             return False
         if self._error is not None:
-            self._give_up()
             raise self._error
         return True
 
     def _interrupt(self) -> None:
-        self._give_up()
-        end = time.monotonic() + _GRACE
-        with self._changed:
-            while self._busy() and not self._deaf and (left := end - time.monotonic()) > 0:
-                self._changed.wait(left)
-
-    def _give_up(self) -> None:
+        """End all runs now, and deliver what those have to say that have not ended themselves."""
         with self._changed:
             self._over = True
-            running = [*self._placed, *self._slow]
-        for job in running:
-            job.interrupt()
+            stopped = [job for job in (*self._placed, *self._slow) if job not in self._ending]
+            self._stopped.update(stopped)
+        for job in stopped:
+            report = job.interrupt()
+            if report is not None and not self._deaf:
+                try:
+                    self._deliver(report)
+                except Exception as error:  # Ctrl-C ends a whole pipeline, its reader included
+                    self._end(error, deaf=True)
+        end = time.monotonic() + _GRACE
+        with self._changed:
+            while self._ending and not self._deaf and (left := end - time.monotonic()) > 0:
+                self._changed.wait(left)
 
     # places, with the lock held
 
@@ -280,17 +286,18 @@ class Schedule:
         while (job := self._lead()) is not None:
             try:
                 report = job.execute()
-                if not self._deaf:
+                if self._may_deliver(job):
                     self._deliver(report)
             except BaseException as error:
                 self._end(error, deaf=True)
             with self._changed:
                 self._placed.pop(job, None)
                 self._slow.discard(job)
+                self._ending.discard(job)
                 if self._may_lead():
                     self._leading = True
                     continue
-                if self._over and not self._busy():
+                if self._over and not (self._ending if self._stopped else self._busy()):
                     self._changed.notify()
                 return
 
@@ -311,6 +318,13 @@ class Schedule:
             self._placed[job] = time.monotonic()
             self._let_lead()
             return job
+
+    def _may_deliver(self, job: Job) -> bool:
+        with self._changed:
+            if self._deaf or job in self._stopped:
+                return False
+            self._ending.add(job)
+            return True
 
     def _end(self, error: BaseException, *, deaf: bool = False) -> None:
         with self._changed:

@@ -7,13 +7,13 @@ import io
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TextIO
 
 from diag import profile, tables
 from diag.profile import Profile
+from diag.record import record
 from diag.settings import ConnectTo
 from diag.tables import Table
 from diag.target import parse_repo
@@ -30,7 +30,7 @@ class FleetFileError(ValueError):
     """A file that cannot be used: which file, which target, which key, what is allowed there."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One target as the file names it; None is what it does not say. Paths are resolved."""
 
@@ -51,7 +51,7 @@ class Entry:
         return self.name or self.url
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shard:
     """One of `count` parts of a fleet, counted from 1.
 

@@ -6,12 +6,12 @@ A profile is a TOML file; docs/profiles.md describes the format.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn
 
 from diag import tables
+from diag.record import record
 from diag.scopes import NEEDS
 from diag.tables import Table
 
@@ -25,7 +25,7 @@ class ProfileError(ValueError):
     """A profile that cannot be used: which file, which key, and what is allowed there."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Egress:
     """One address range that the product connects from."""
 
@@ -33,7 +33,7 @@ class Egress:
     published_as: str  # as the vendor writes it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CloudScopes:
     """What a credential for Bitbucket Cloud has to allow, as needs of `diag.scopes`: before and
     after the webhooks exist, and besides with credentials of one kind. Empty: not known."""
@@ -55,7 +55,7 @@ class CloudScopes:
         return tuple(dict.fromkeys((*always, *kinds.get(credential, ends))))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hooks:
     """How the product's webhooks in Bitbucket Data Center look: patterns, in which "*" stands for
     anything. No `url`: that is not known."""
@@ -68,7 +68,7 @@ class Hooks:
     checked: date | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Profile:
     """What one product needs of Bitbucket."""
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from diag.profile import Profile
+from diag.record import field, record, replace
 from diag.secret import Secret
 
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)"
 _CONNECT_TO = re.compile(rf"({_HOST}):(\d+):({_HOST}):(\d+)")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConnectTo:
     """`--connect-to HOST:PORT:ADDRESS:PORT`: go elsewhere, name and certificate unchanged."""
 
@@ -42,7 +42,7 @@ class ConnectTo:
         return cls(host.strip("[]").lower(), int(port), address.strip("[]"), int(to_port))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resolver:
     """`--resolver IP[:PORT]`."""
 
@@ -50,7 +50,7 @@ class Resolver:
     port: int = 53
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GivenSecret:
     """The secret as it was read, before check `input` has looked at it.
 
@@ -63,7 +63,7 @@ class GivenSecret:
     user: str | None = None  # a name that came with it, out of a netrc or credential helper
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """All options of `check`. Times are in seconds."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from diag.bitbucket import datacenter
+from diag.record import record
 from diag.target import TOKEN_URL as TOKEN_URL  # noqa: PLC0414 - one of its addresses too
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def trace(answer: Answer) -> str | None:
 # What an answer says.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApiError:
     """An error body. The texts come from the network: quote before showing."""
 
@@ -209,7 +209,7 @@ def near_limit(answer: Answer) -> str | None:
 # Lists.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Page:
     """One page of a list; `following` is the URL of the next one. How many there are in all is
     not always told."""

@@ -184,7 +184,12 @@ def report_options_with(default: str, about: str) -> Callable[[C], C]:
             metavar="FORMAT=FILE",
             help="Also write this report; repeatable.",
         ),
-        option("--timings", is_flag=True, help="Show where the time went."),
+        option(
+            "--timings",
+            is_flag=True,
+            help="Show where the time went: every step on one scale, and how long each kind of"
+            " step was under way; what is left is bbdiag itself.",
+        ),
     )
 
     def decorate(command: C) -> C:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+
+from diag.record import field, record
 
 if TYPE_CHECKING:
     import socket
@@ -33,7 +34,7 @@ Kind = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """What a proxy answered."""
 
@@ -57,7 +58,7 @@ class Reply:
         return f"{self.status} {self.reason}".strip() if self.status else ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Judgement:
     """What an answer means; `evidence` names the marks that say so."""
 
