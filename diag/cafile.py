@@ -5,7 +5,9 @@ OpenSSL decides in the end what it trusts; here only what cannot work is called 
 
 from __future__ import annotations
 
+import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,10 +44,18 @@ def read(path: str) -> bytes | None:
     file = Path(path)
     if file.exists() and not file.is_file() and not file.is_dir():
         return None
+    with file.open("rb") as stream:  # who may not read it is told so, whatever others have read
+        found = os.fstat(stream.fileno())
+    return _content(file, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(4)  # held once for all targets of a fleet, too: a bundle has a quarter of a megabyte
+def _content(file: Path, *_version: int) -> bytes:
     with file.open("rb") as stream:
         return stream.read(_LARGEST)
 
 
+@lru_cache(4)  # the targets of a fleet mostly have one file
 def instead(content: bytes) -> str | None:
     """What the file holds instead of PEM certificates ("a private key"); None if it has any."""
     labels = [match[1] for match in _BLOCK.finditer(content)]

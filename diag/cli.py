@@ -25,6 +25,7 @@ COMMANDS = (
     "checks",
     "render",
     "compare",
+    "fleet",
     "schema",
     "completion",
 )
@@ -38,6 +39,7 @@ Examples:
   bbdiag check https://bitbucket.example.com --format json | jq -r .root_cause
   bbdiag demo --fault base-url-localhost
   bbdiag compare laptop.json ci.json
+  bbdiag fleet targets.toml --shard 1/4 > reports.ndjson
   bbdiag explain tls-chain-incomplete
   bbdiag proxy https://bitbucket.example.com
 

@@ -32,9 +32,11 @@ def read(
     netrc: bool = False,
     git_credentials: bool = False,
     keyring: bool = False,
+    ask: bool = True,
     environ: Mapping[str, str] = os.environ,
 ) -> GivenSecret:
-    """The secret from where the options say; without any, `$BITBUCKET_TOKEN` or a hidden prompt.
+    """The secret from where the options say; without any, `$BITBUCKET_TOKEN` or a hidden prompt
+    (unless `ask` is false).
 
     `url` is as the user typed it: netrc, git and the keyring are asked for its host.
 
@@ -66,7 +68,7 @@ def read(
         return _from_keyring(known.host, user or KEYRING_USER, environ)
     if VARIABLE in environ:
         return _given(environ[VARIABLE], f"${VARIABLE}")
-    return _ask()
+    return _ask() if ask else GivenSecret()
 
 
 def teach(scrubber: Scrubber, settings: Settings) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -45,9 +48,9 @@ def write_stdout(text: str) -> None:
             buffer.write(data)
             buffer.flush()
     except BrokenPipeError:  # `| head`: nobody reads on; the exit status stays that of the report
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
         raise click.ClickException(f"cannot write standard output: {error.strerror}") from None
 
 
@@ -68,6 +71,110 @@ def write_files(report: Report, outputs: Iterable[tuple[str, str]]) -> None:
             failed.append(f"cannot write {path}: {error.strerror}")
     if failed:
         raise click.ClickException("; ".join(failed))
+
+
+class Reports:
+    """Many reports into one stream, each whole and as soon as it is there.
+
+    In JSON every report is one line (NDJSON); other formats are separated by a blank line.
+    """
+
+    def __init__(self, name: str, stream: Any, look: Style, shown: str) -> None:
+        """`stream` is unbuffered, so that no thread that waits for a slow reader holds a buffer;
+        `shown` is what errors call it."""
+        self._name = name
+        self._renderer = registry.renderer(name)
+        self._stream = stream
+        self._look = look
+        self._shown = shown
+        self._first = True
+
+    @classmethod
+    def to_stdout(cls, name: str, *, timings: bool) -> Reports:
+        buffer = sys.stdout.buffer
+        sys.stdout.flush()
+        look = style(timings=timings, stream_is_terminal=sys.stdout.isatty())
+        return cls(name, getattr(buffer, "raw", buffer), look, "standard output")
+
+    @classmethod
+    def to_file(cls, name: str, path: str) -> Reports:
+        """
+        Raises:
+            click.ClickException: the file cannot be written.
+        """
+        try:
+            stream = Path(path).open("wb", buffering=0)  # noqa: SIM115 - open as long as it runs
+        except OSError as error:
+            raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
+        return cls(name, stream, Style(color=False, width=80, timings=True), path)
+
+    def render(self, report: Report) -> bytes:
+        """What `write` is to be given: drawn by whoever runs, while others write."""
+        if self._name == "json":
+            text = json.dumps(report.to_json(), ensure_ascii=False, separators=(",", ":"))
+        else:
+            text = self._renderer.render(report, self._look).rstrip("\n")
+        return f"{text}\n".encode("utf-8", errors="replace")
+
+    def write(self, data: bytes) -> None:
+        """One report. Not thread-safe.
+
+        Raises:
+            BrokenPipeError: nobody reads on.
+            click.ClickException: it cannot be written for another reason.
+        """
+        if self._name != "json" and not self._first:
+            data = b"\n" + data
+        self._first = False
+        left = memoryview(data)
+        try:
+            while left:
+                written = self._stream.write(left)
+                if written is None:  # a pipe that does not block, and is full
+                    time.sleep(0.01)
+                left = left[written or 0 :]
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise click.ClickException(f"cannot write {self._shown}: {error.strerror}") from None
+
+
+def silence() -> None:
+    """Nobody reads on: what is still written to standard output goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class StatusLine:
+    """One line at the bottom of a terminal's standard error, that reports pass by."""
+
+    INTERVAL = 0.1  # seconds between two drawings
+
+    def __init__(self) -> None:
+        self.enabled = sys.stderr.isatty()
+        self._in_the_way = sys.stdout.isatty()
+        self._shown = False
+        self._drawn = 0.0
+
+    def make_room(self) -> None:
+        """Go away if the report that is printed next goes to a terminal, too."""
+        if self._in_the_way:
+            self.clear()
+
+    def clear(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+            self._shown = False
+
+    def draw(self, text: str) -> None:
+        """Show this, unless the last drawing was just now and still stands."""
+        now = time.monotonic()
+        if not self.enabled or (self._shown and now - self._drawn < self.INTERVAL):
+            return
+        self._shown, self._drawn = True, now
+        # A line that wraps could not be wiped out again.
+        sys.stderr.write(f"\r\033[K{text[: _columns(sys.stderr.fileno()) - 1]}")
+        sys.stderr.flush()
 
 
 class Progress:

@@ -6,13 +6,14 @@ A profile is a TOML file; docs/profiles.md describes the format.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from diag import tables
 from diag.record import record
 from diag.scopes import NEEDS
+from diag.tables import Table
 
 FORMAT = 1  # of the files
 RIGHTS = ("admin", "write", "read")
@@ -104,7 +105,7 @@ def load(name_or_path: str) -> Profile:
     if path.suffix == ".toml" or path.name != name_or_path or path.is_file():
         return _read(path)
     raise ProfileError(
-        f"there is no profile {name_or_path!r};{_near(name_or_path, built_in)} there are:"
+        f"there is no profile {name_or_path!r};{tables.near(name_or_path, built_in)} there are:"
         f" {', '.join(built_in)}. For your own, give the path of a TOML file"
     )
 
@@ -121,40 +122,37 @@ def _read(path: Path) -> Profile:
         raise ProfileError(f"profile {path} is no UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"profile {path} is no TOML: {error}") from None
-    return _profile(_Table(path, "", document))
+
+    def fail(problem: str) -> NoReturn:
+        raise ProfileError(f"profile {path}: {problem}")
+
+    return _profile(Table(document, fail))
 
 
-def _profile(top: _Table) -> Profile:
+def _profile(top: Table) -> Profile:
     top.take("format", _format, required=True)
-    datacenter, cloud, network = (
-        top.take(name, _section(top.path, name), default=_Table(top.path, name, {}))
-        for name in ("datacenter", "cloud", "network")
-    )
-    hooks = datacenter.take(
-        "webhook",
-        _section(top.path, "datacenter.webhook"),
-        default=_Table(top.path, "datacenter.webhook", {}),
-    )
+    datacenter, cloud, network = (top.part(name) for name in ("datacenter", "cloud", "network"))
+    hooks = datacenter.part("webhook")
     profile = Profile(
-        name=top.take("name", _text, required=True),
-        title=top.take("title", _text, required=True),
-        source=top.take("source", _text, default=""),
+        name=top.take("name", tables.text, required=True),
+        title=top.take("title", tables.text, required=True),
+        source=top.take("source", tables.text, default=""),
         checked=top.take("checked", _date, default=None),
         minimum_version=datacenter.take("minimum_version", _version, default=None),
-        setup=datacenter.take("setup", _right, default="admin"),
-        steady=datacenter.take("steady", _right, default="read"),
+        setup=datacenter.take("setup", tables.one_of(RIGHTS), default="admin"),
+        steady=datacenter.take("steady", tables.one_of(RIGHTS), default="read"),
         webhooks=datacenter.take("webhooks", _flag, default=True),
         hooks=Hooks(
-            url=hooks.take("url", _texts, default=()),
-            wrong_url=hooks.take("wrong_url", _texts, default=()),
+            url=hooks.take("url", tables.texts, default=()),
+            wrong_url=hooks.take("wrong_url", tables.texts, default=()),
             events=hooks.take("events", _events, default=()),
             self_hosted=hooks.take("self_hosted", _flag, default=False),
-            source=hooks.take("source", _text, default=""),
+            source=hooks.take("source", tables.text, default=""),
             checked=hooks.take("checked", _date, default=None),
         ),
         from_internet=network.take("from_internet", _flag, default=False),
         egress=network.take("egress", _egress, default=()),
-        egress_source=network.take("source", _text, default=""),
+        egress_source=network.take("source", tables.text, default=""),
         cloud=CloudScopes(
             setup=cloud.take("setup", _needs, default=()),
             steady=cloud.take("steady", _needs, default=()),
@@ -168,47 +166,6 @@ def _profile(top: _Table) -> Profile:
     return profile
 
 
-class _Table:
-    """A table of the file, of which every key must be asked for before `done`."""
-
-    def __init__(self, path: Path, name: str, values: Mapping[str, Any]) -> None:
-        self.path = path
-        self._name = name
-        self._left = dict(values)
-        self._known: list[str] = []
-
-    def take(
-        self, key: str, read: Callable[[Any], Any], *, default: Any = None, required: bool = False
-    ) -> Any:
-        """The value of a key, read by `read`, which raises an error saying what is allowed."""
-        self._known.append(key)
-        if key not in self._left:
-            if required:
-                raise ProfileError(f"profile {self.path}: {self._full(key)} is missing")
-            return default
-        try:
-            return read(self._left.pop(key))
-        except (TypeError, ValueError) as error:
-            raise ProfileError(f"profile {self.path}: {self._full(key)} {error}") from None
-
-    def done(self) -> None:
-        for key in self._left:
-            raise ProfileError(
-                f"profile {self.path}: there is no key {self._full(key)};"
-                f"{_near(key, self._known)} allowed here: {', '.join(self._known)}"
-            )
-
-    def _full(self, key: str) -> str:
-        return f"{self._name}.{key}" if self._name else key
-
-
-def _near(word: str, known: list[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" did you mean {close[0]!r}?" if close else ""
-
-
 # Readers: each takes what TOML holds; the message of its error completes "the key …".
 
 
@@ -218,38 +175,17 @@ def _format(value: Any) -> int:
     return FORMAT
 
 
-def _section(path: Path, name: str) -> Callable[[Any], _Table]:
-    def read(value: Any) -> _Table:
-        if not isinstance(value, dict):
-            raise TypeError(f"must be a table: [{name}]")
-        return _Table(path, name, value)
-
-    return read
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f'must be text in quotes, such as "…", not {_shown(value)}')
-    return value
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError(f'must be a list such as ["…", "…"], not {_shown(value)}')
-    return tuple(_text(item) for item in value)
-
-
 def _needs(value: Any) -> tuple[str, ...]:
-    texts = _texts(value)
+    texts = tables.texts(value)
     for text in texts:
         if text not in NEEDS:
-            near = _near(text, [*NEEDS])
+            near = tables.near(text, [*NEEDS])
             raise ValueError(f"holds {text!r}, no need;{near} there are: {', '.join(NEEDS)}")
     return texts
 
 
 def _events(value: Any) -> tuple[str, ...]:
-    texts = _texts(value)
+    texts = tables.texts(value)
     for text in texts:
         if not re.fullmatch(r"[a-z_]+:[a-z_:]+", text):
             raise ValueError(f"holds {text!r}, no event such as repo:refs_changed")
@@ -258,26 +194,22 @@ def _events(value: Any) -> tuple[str, ...]:
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"must be true or false, not {_shown(value)}")
+        raise TypeError(f"must be true or false, not {tables.shown(value)}")
     return value
 
 
 def _date(value: Any) -> date:
     if type(value) is not date:
-        raise ValueError(f"must be a date such as 2026-07-01, without quotes, not {_shown(value)}")
+        raise ValueError(
+            f"must be a date such as 2026-07-01, without quotes, not {tables.shown(value)}"
+        )
     return value
-
-
-def _right(value: Any) -> str:
-    if value not in RIGHTS:
-        raise ValueError(f"must be one of {', '.join(RIGHTS)}, in quotes, not {_shown(value)}")
-    return str(value)
 
 
 def _version(value: Any) -> tuple[int, int, int]:
     parts = value.split(".") if isinstance(value, str) else []
     if not 2 <= len(parts) <= 3 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueError(f'must be a version in quotes, such as "7.14", not {_shown(value)}')
+        raise ValueError(f'must be a version in quotes, such as "7.14", not {tables.shown(value)}')
     major, minor, patch = (int(part) for part in [*parts, "0"][:3])
     return major, minor, patch
 
@@ -286,7 +218,7 @@ def _egress(value: Any) -> tuple[Egress, ...]:
     from ipaddress import ip_network
 
     ranges: list[Egress] = []
-    for text in _texts(value):
+    for text in tables.texts(value):
         try:
             cidr = str(ip_network(text, strict=False))
         except ValueError:
@@ -295,8 +227,3 @@ def _egress(value: Any) -> tuple[Egress, ...]:
             ) from None
         ranges.append(Egress(cidr, text))
     return tuple(ranges)
-
-
-def _shown(value: Any) -> str:
-    """A value as TOML would write it, more or less."""
-    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -166,9 +166,10 @@ class TargetInfo:
     port: int | None = None
     project: str | None = None
     repository: str | None = None
+    name: str | None = None  # in a fleet, where it was given one
 
     def to_json(self) -> dict[str, Json]:
-        return {
+        result: dict[str, Json] = {
             "input": self.input,
             "kind": self.kind,
             "base_url": self.base_url,
@@ -177,6 +178,7 @@ class TargetInfo:
             "project": self.project,
             "repository": self.repository,
         }
+        return result if self.name is None else {"name": self.name, **result}
 
 
 @record
@@ -296,6 +298,7 @@ def _report(fields: Fields) -> Report:
             target.maybe("port", int),
             target.maybe("project", str),
             target.maybe("repository", str),
+            target.get("name", str) if "name" in target else None,
         ),
         profile=profile.get("name", str),
         stage=profile.get("stage", str),

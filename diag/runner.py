@@ -94,10 +94,12 @@ class Runner:
         self._running: dict[str, type[Check]] = {}
         self._changed = threading.Condition()
         self._closed = False  # no outcome is changed any more
+        self._started_at = datetime.now(UTC)
+        self._final: Report | None = None
 
     def execute(self) -> Report:
         """Run until everything has ended, the deadline is over, or Ctrl-C."""
-        started_at = datetime.now(UTC)
+        self._started_at = datetime.now(UTC)
         interrupted = False
         try:
             if self.run.alone:
@@ -108,22 +110,31 @@ class Runner:
                 self._by_turns()
         except KeyboardInterrupt:
             interrupted = True
+        return self.end(interrupted=interrupted)
+
+    def end(self, *, interrupted: bool) -> Report:
+        """Leave behind what is still under way, from whatever thread; the report, which is the
+        same however often this is called."""
         with self._changed:
-            self._closed = True
-            for check_id in self._running:
-                verdict = INTERRUPTED if interrupted else UNFINISHED
-                finding = verdict(check=check_id, deadline=f"{self.settings.deadline:g}")
-                self._add(check_id, finding)
-                outcome = self._outcomes[check_id]
-                if outcome.started_ms is not None:
-                    outcome.duration_ms = self.run.elapsed_ms() - outcome.started_ms
-            for check in self._agenda.waiting:
-                if self._applies(check):
-                    self._skip(check)
-                else:
-                    del self._outcomes[check.id]
-        self.run.close()
-        return self._report(started_at, interrupted)
+            if self._final is None:
+                self._closed = True
+                self._leave_behind(INTERRUPTED if interrupted else UNFINISHED)
+                self.run.close()
+                self._final = self._report(self._started_at, interrupted)
+                self._changed.notify_all()
+            return self._final
+
+    def _leave_behind(self, verdict: Verdict) -> None:
+        for check_id in self._running:
+            self._add(check_id, verdict(check=check_id, deadline=f"{self.settings.deadline:g}"))
+            outcome = self._outcomes[check_id]
+            if outcome.started_ms is not None:
+                outcome.duration_ms = self.run.elapsed_ms() - outcome.started_ms
+        for check in self._agenda.waiting:
+            if self._applies(check):
+                self._skip(check)
+            else:
+                del self._outcomes[check.id]
 
     # scheduling
 
@@ -133,7 +144,7 @@ class Runner:
                 foresight = check().ahead(Context(self.run, check()))
                 self._foreseers.append((check, (Target,), foresight))
         with self._changed:
-            while True:
+            while not self._closed:
                 started = self._start_ready()
                 self._foresee()
                 for check in started:
@@ -161,6 +172,8 @@ class Runner:
         turns: deque[tuple[type[Check], Iterator[Fact]]] = deque()
         while self.run.cutoff() > 0:
             with self._changed:
+                if self._closed:
+                    return
                 started = self._start_ready()
             turns.extendleft((check, self._steps(check)) for check in reversed(started))
             if not turns:
@@ -329,13 +342,14 @@ class Runner:
 
 def target_info(settings: Settings, run: Run) -> TargetInfo:
     """The target as far as it is known."""
-    target = run.facts.get(Target)
-    shown = run.scrubber.text(targets.parse(settings.url).text_shown)
-    if not isinstance(target, Target):
-        return TargetInfo(shown)
 
     def scrubbed(text: str | None) -> str | None:
         return None if text is None else run.scrubber.text(text)
+
+    target = run.facts.get(Target)
+    shown = run.scrubber.text(targets.parse(settings.url).text_shown)
+    if not isinstance(target, Target):
+        return TargetInfo(shown, name=scrubbed(settings.name))
 
     return TargetInfo(
         shown,
@@ -345,6 +359,7 @@ def target_info(settings: Settings, run: Run) -> TargetInfo:
         target.port,
         scrubbed(target.project),
         scrubbed(target.repository),
+        scrubbed(settings.name),
     )
 
 

@@ -59,19 +59,21 @@ def schema() -> dict[str, Any]:
     # How long at least one step of that kind was under way, and how long none; where any was timed.
     spent = dict.fromkeys((*PARTS, "idle"), count)
     run["properties"]["spent_ms"] = {"type": "object", "properties": spent, "required": ["idle"]}
+    target = _object(
+        input=text,
+        kind={"enum": ["datacenter", "cloud", "unknown"]},
+        base_url=maybe_text,
+        host=maybe_text,
+        port={"type": ["integer", "null"], "minimum": 1, "maximum": 65535},
+        project=maybe_text,
+        repository=maybe_text,
+    )
+    target["properties"]["name"] = maybe_text
     report = _object(
         schema_version={"const": SCHEMA_VERSION},
         tool=_object(name={"const": TOOL}, version=text),
         run=run,
-        target=_object(
-            input=text,
-            kind={"enum": ["datacenter", "cloud", "unknown"]},
-            base_url=maybe_text,
-            host=maybe_text,
-            port={"type": ["integer", "null"], "minimum": 1, "maximum": 65535},
-            project=maybe_text,
-            repository=maybe_text,
-        ),
+        target=target,
         profile=_object(name=text, stage=text),
         verdict={"enum": ["ok", "warn", "unknown", "fail", "error"]},
         root_cause={"oneOf": [{"type": "null"}, code]},

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
 from diag.profile import Profile
-from diag.record import field, record
+from diag.record import field, record, replace
 from diag.secret import Secret
+
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)"
+_CONNECT_TO = re.compile(rf"({_HOST}):(\d+):({_HOST}):(\d+)")
 
 
 @record
@@ -18,6 +22,24 @@ class ConnectTo:
     port: int
     address: str
     to_port: int
+
+    @classmethod
+    def parse(cls, text: str) -> ConnectTo:
+        """Read what stands behind the option.
+
+        Raises:
+            ValueError: it is not of that form; the message is meant for the user.
+        """
+        match = _CONNECT_TO.fullmatch(text)
+        if match is None:
+            raise ValueError(
+                f"{text!r} is not HOST:PORT:ADDRESS:PORT"
+                " (for example bitbucket.example.com:443:10.0.0.7:8443)"
+            )
+        host, port, address, to_port = match.groups()
+        if not (0 < int(port) < 65536 and 0 < int(to_port) < 65536):
+            raise ValueError(f"{text!r}: a port is between 1 and 65535")
+        return cls(host.strip("[]").lower(), int(port), address.strip("[]"), int(to_port))
 
 
 @record
@@ -47,6 +69,7 @@ class Settings:
 
     url: str
     profile: Profile
+    name: str | None = None  # what the target is called in a fleet
     repo: str | None = None
     stage: Literal["setup", "steady"] = "setup"
     user: str | None = None
@@ -66,3 +89,7 @@ class Settings:
     skip: tuple[str, ...] = ()
     label: str | None = None
     environ: Mapping[str, str] = field(default_factory=dict)  # where proxy variables are read
+
+    def with_secret(self, given: GivenSecret) -> Settings:
+        """The same with a secret, and the name that came with it unless `user` says another."""
+        return replace(self, given=given, user=self.user or given.user)

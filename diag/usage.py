@@ -1,4 +1,4 @@
-"""The reports of a call that came to no run, for those who asked for JSON."""
+"""The reports of what came to no run."""
 
 from __future__ import annotations
 
@@ -46,35 +46,56 @@ def scrub(text: str, arguments: Sequence[str] = ()) -> str:
 
 def document(message: str, arguments: Sequence[str] = ()) -> str:
     """One JSON document that says what is wrong with the call."""
+    return _print(wrong_call(scrub(message, arguments)))
+
+
+def failure(message: str) -> str:
+    """One JSON document that says that bbdiag itself failed."""
+    return _print(own_fault(scrub(message)))
+
+
+def wrong_call(message: str, target: TargetInfo | None = None) -> Report:
+    """A report that says what is wrong with the call, or with what it says of one target.
+
+    `message` has been scrubbed.
+    """
     verdict = CONFIG_INVALID
     problem = Problem(
         code=verdict.code,
         status=verdict.status,
         check="input",
-        message=verdict.message.format(problem=scrub(message, arguments)),
+        message=verdict.message.format(problem=message),
         remedy=verdict.remedy,
         owner=verdict.owner,
         reproduce=verdict.reproduce,
     )
-    return _print((problem,), ())
+    return _report(target, (problem,), ())
 
 
-def failure(message: str) -> str:
-    """One JSON document that says that bbdiag itself failed."""
-    finding = FindingResult("check-crashed", Status.ERROR, scrub(message))
+def own_fault(message: str, target: TargetInfo | None = None) -> Report:
+    """A report that says that bbdiag itself failed outside of any check.
+
+    `message` has been scrubbed.
+    """
+    finding = FindingResult("check-crashed", Status.ERROR, message)
     crashed = CheckResult("bbdiag", "bbdiag works", Status.ERROR, findings=(finding,))
-    return _print((), (crashed,))
+    return _report(target, (), (crashed,))
 
 
-def _print(problems: tuple[Problem, ...], checks: tuple[CheckResult, ...]) -> str:
+def _report(
+    target: TargetInfo | None, problems: tuple[Problem, ...], checks: tuple[CheckResult, ...]
+) -> Report:
     now = timestamp(datetime.now(UTC))
-    report = Report(
+    return Report(
         version=VERSION,
         run=RunInfo(new_id(), now, 0, None, hostname(), 0),
-        target=TargetInfo(""),
+        target=target or TargetInfo(""),
         profile="",
         stage="",
         problems=problems,
         checks=checks,
     )
+
+
+def _print(report: Report) -> str:
     return json.dumps(report.to_json(), ensure_ascii=False, indent=2)

@@ -231,6 +231,8 @@ def _facts(report: Report, style: Style) -> Iterator[str]:
     requests = "1 request" if run.requests == 1 else f"{run.requests} requests"
     # A call that came to no run has neither.
     target = report.target.base_url or report.target.input or "no URL"
+    if report.target.name:
+        target = f"{report.target.name} ({target})"
     product = f"for {report.profile}, stage {report.stage}; " if report.profile else ""
     text = (
         f"{target}: {len(report.checks)} checks{place}, {requests}, {run.duration_ms} ms"

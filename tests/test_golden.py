@@ -27,7 +27,7 @@ def test_the_schema() -> None:
     golden.check(ROOT / "docs" / "report.schema.json", json.dumps(schema(), indent=2) + "\n")
 
 
-@pytest.mark.parametrize("name", ["", "check", "compare", "demo", "proxy"])
+@pytest.mark.parametrize("name", ["", "check", "compare", "demo", "fleet", "proxy"])
 def test_the_help(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "90")
     arguments = [name, "--help"] if name else ["--help"]

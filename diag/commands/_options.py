@@ -16,8 +16,6 @@ else:  # generic only since click 8.4
     _ParamType = click.ParamType
 
 C = TypeVar("C", bound=Callable[..., Any])
-_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)"
-_CONNECT_TO = re.compile(rf"({_HOST}):(\d+):({_HOST}):(\d+)")
 
 
 class ConnectToType(_ParamType):
@@ -30,18 +28,10 @@ class ConnectToType(_ParamType):
 
         if isinstance(value, ConnectTo):
             return value
-        match = _CONNECT_TO.fullmatch(value)
-        if match is None:
-            self.fail(
-                f"{value!r} is not HOST:PORT:ADDRESS:PORT"
-                " (for example bitbucket.example.com:443:10.0.0.7:8443)",
-                param,
-                ctx,
-            )
-        host, port, address, to_port = match.groups()
-        if not (0 < int(port) < 65536 and 0 < int(to_port) < 65536):
-            self.fail(f"{value!r}: a port is between 1 and 65535", param, ctx)
-        return ConnectTo(host.strip("[]").lower(), int(port), address.strip("[]"), int(to_port))
+        try:
+            return ConnectTo.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class ResolverType(_ParamType):
@@ -87,6 +77,22 @@ class Seconds(_ParamType):
         if not math.isfinite(number) or number < self.least:
             self.fail(f"{value!r}: at least {self.least:g} seconds", param, ctx)
         return number
+
+
+class ShardType(_ParamType):
+    """I/N."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        from diag.fleetfile import Shard
+
+        if isinstance(value, Shard):
+            return value
+        try:
+            return Shard.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class OutputType(_ParamType):
@@ -159,14 +165,17 @@ def option(*names: str, **settings: Any) -> Callable[[C], C]:
     return click.option(*names, envvar=[variable, *others], show_envvar=False, **settings)
 
 
-def report_options(command: C) -> C:
-    """How the report is shown: shared by `check`, `demo`, `render` and `compare`."""
-    for decorate in (
+def report_options_with(default: str, about: str) -> Callable[[C], C]:
+    """How a report is shown, with a default of its own."""
+    options = (
         option(
-            "--timings",
-            is_flag=True,
-            help="Show where the time went: every step on one scale, and how long each kind of"
-            " step was under way; what is left is bbdiag itself.",
+            "--format",
+            "format_",
+            type=FormatType(),
+            default=default,
+            show_default=True,
+            metavar="FORMAT",
+            help=about,
         ),
         option(
             "--output",
@@ -176,17 +185,25 @@ def report_options(command: C) -> C:
             help="Also write this report; repeatable.",
         ),
         option(
-            "--format",
-            "format_",
-            type=FormatType(),
-            default="table",
-            show_default=True,
-            metavar="FORMAT",
-            help="Report on standard output: table, json, or a plugged-in format.",
+            "--timings",
+            is_flag=True,
+            help="Show where the time went: every step on one scale, and how long each kind of"
+            " step was under way; what is left is bbdiag itself.",
         ),
-    ):
-        command = decorate(command)
-    return command
+    )
+
+    def decorate(command: C) -> C:
+        for one in reversed(options):
+            command = one(command)
+        return command
+
+    return decorate
+
+
+# Shared by `check`, `demo`, `render` and `compare`.
+report_options = report_options_with(
+    "table", "Report on standard output: table, json, or a plugged-in format."
+)
 
 
 def read_report(file: str) -> Report:
@@ -211,6 +228,8 @@ def read_report(file: str) -> Report:
         raise click.UsageError(f"cannot read {file}: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
+            where = ", but several; of a fleet's reports, give one line"
         what = f"it is no JSON document{where}" if data.strip() else "it is empty"
         raise click.UsageError(
             f"{file} cannot be used: {what}; bbdiag check --format json writes one"

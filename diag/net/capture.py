@@ -122,8 +122,9 @@ def _watch(tap: socket.socket, own: dict[int, int], wait: float) -> list[Sight]:
     with selectors.DefaultSelector() as selector:
         selector.register(tap, selectors.EVENT_READ)
         while any(sight.ttl is None for sight in sights):
-            left = end - time.monotonic()
-            if left <= 0 or not selector.select(left):
+            # What is there already is read however late it is: a thread that had to wait for the
+            # processor must not call a packet missing.
+            if not selector.select(max(0.0, end - time.monotonic())):
                 break
             data, (interface, _, direction, *_) = tap.recvfrom(256)
             source, destination, flags, ttl = _parse(data)

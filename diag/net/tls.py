@@ -14,6 +14,7 @@ import sys
 import threading
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,6 +121,7 @@ def legacy_context() -> ssl.SSLContext:
     return context
 
 
+@lru_cache(4)  # a bundle takes 20 ms, and the targets of a fleet have it in common
 def holds_ca(pem: bytes) -> bool:
     """Whether there is a certificate of a CA among these, in the eyes of OpenSSL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -129,7 +131,7 @@ def holds_ca(pem: bytes) -> bool:
 
 
 class Trust:
-    """The certificate stores of one run. Thread-safe; every context is built once, when needed.
+    """The certificate stores of a run, or of many. Thread-safe; a context is built when needed.
 
     `ca_file` is trusted as well as the system's store; without it `$SSL_CERT_FILE` is.
     `$SSL_CERT_DIR` takes the place of the system's directory, as with OpenSSL.
@@ -178,14 +180,14 @@ class Trust:
 
     def complete(self) -> bool:
         """Load what was spared into `context()`, before an issuer is called unknown; whether there
-        was anything."""
+        was anything, as a handshake from before may then end differently. Another run that shares
+        these stores may have loaded it in between."""
         with self._lock:
-            if self._complete:
-                return False
-            context, self._complete = self.context(), True
-            for file in self._spared:
-                self._load(context, file)
-            return True
+            if not self._complete:
+                context, self._complete = self.context(), True
+                for file in self._spared:
+                    self._load(context, file)
+            return bool(self._spared)
 
     def lenient(self, also: Iterable[bytes] = (), *, mozilla: bool = False) -> ssl.SSLContext:
         """Asks for a trusted issuer and, after that, for dates: name and strength do not matter.

@@ -38,7 +38,9 @@ def bbdiag(
     return done
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("check", "--help"), ("--version",)])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("check", "--help"), ("fleet", "--help"), ("--version",)]
+)
 def test_help_imports_no_network_library(arguments: tuple[str, ...]) -> None:
     code = (
         "import sys\n"
@@ -99,9 +101,9 @@ def test_a_wrong_call_is_still_one_document_where_json_is_asked_for() -> None:
 
 
 def test_every_option_can_be_set_in_the_environment() -> None:
-    from diag.commands.check import command
+    from diag.commands import check, fleet
 
-    for parameter in command.params:
+    for parameter in (*check.command.params, *fleet.command.params):
         if parameter.param_type_name == "option" and parameter.name != "help":
             assert isinstance(parameter.envvar, list)
             long = max(parameter.opts, key=len)

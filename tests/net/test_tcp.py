@@ -308,6 +308,14 @@ def test_a_capture_that_cannot_see_loopback_is_not_believed(lab: Lab) -> None:
 
 
 @pytest.mark.lab
+def test_a_capture_that_is_looked_at_late_misses_nothing(lab: Lab) -> None:
+    lab.rules("router", "forward", "tcp dport 1001 drop")
+    seen = lab.call("client", capture.observe, SERVER4, [1001], 0.0)
+    assert seen is not None
+    assert seen[1001].left == "eth0"
+
+
+@pytest.mark.lab
 def test_without_privileges_nothing_is_captured(lab: Lab) -> None:
     code = (
         "from diag.net import capture as c;"

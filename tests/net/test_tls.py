@@ -92,10 +92,14 @@ def test_the_bundle_is_asked_before_an_issuer_is_unknown() -> None:
         pytest.skip("needs the system's bundle of CAs")
     trust = Trust(None, {})
     before = trust.context().cert_store_stats()["x509_ca"]
-    if trust.complete():
+    spared = trust.complete()
+    if spared:
         assert before == 0
-    assert trust.context().cert_store_stats()["x509_ca"] > 50
-    assert not trust.complete()
+    loaded = trust.context().cert_store_stats()["x509_ca"]
+    assert loaded > 50
+    # Of two runs that share it the second shakes hands again, too: its first may be from before.
+    assert trust.complete() == spared
+    assert trust.context().cert_store_stats()["x509_ca"] == loaded
 
 
 def test_every_context_is_built_once_and_shared() -> None:
