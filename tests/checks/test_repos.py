@@ -64,11 +64,11 @@ def test_reading_stops_where_the_wanted_one_is_found(meet: Meet) -> None:
 def test_all_pages_are_read_on_request(meet: Meet) -> None:
     options = {"repo": "LIB/networking", "all_pages": True}
     met = meet(repositories=MANY, page_limit=100, options=options)
-    assert len(listings(met)) == 4
+    assert 4 <= len(listings(met)) <= 6  # a few pages are asked for before the end is known
     (finding,) = met.check("repos").findings
     assert finding.evidence["complete"] is True
     assert finding.evidence["seen"] == MANY + 6
-    assert len(met.requests) <= 14
+    assert len(met.requests) <= 16
 
 
 def test_one_page_is_enough_where_nothing_is_wanted(meet: Meet) -> None:
