@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from operator import or_
 from typing import TYPE_CHECKING
 
@@ -36,8 +38,8 @@ class Form:
     members, or an array of such elements."""
 
     scalars: frozenset[bytes] = frozenset()  # regular expressions
-    members: Mapping[str, Form] | None = None  # in their order
-    always: frozenset[str] = frozenset()  # the members that none of the objects lacks
+    members: Mapping[str, Form] = field(default_factory=dict)
+    orders: frozenset[tuple[str, ...]] = frozenset()  # in which objects had them, or some of them
     element: Form | None = None
 
     @classmethod
@@ -49,7 +51,7 @@ class Form:
             if not all(map(_NAME.fullmatch, value)):
                 raise FormError("a member has a name out of the ordinary")
             members = {name: cls.of(one) for name, one in value.items()}
-            return cls(members=members, always=frozenset(members))
+            return cls(members=members, orders=frozenset([tuple(members)]))
         if isinstance(value, list):
             return cls(element=reduce(or_, map(cls.of, value), cls()))
         if type(value) not in _SCALARS:
@@ -68,52 +70,50 @@ class Form:
 
     def having(self, members: Mapping[str, Form]) -> Form:
         """The same object with other forms of these members, if it has them."""
-        old = self.members or {}
-        return replace(self, members={name: members.get(name, one) for name, one in old.items()})
+        own = {name: members.get(name, one) for name, one in self.members.items()}
+        return replace(self, members=own)
 
     def __or__(self, other: Form) -> Form:
-        """The form of what has either. Raises FormError: their members contradict each other."""
-        scalars = self.scalars | other.scalars
+        """The form of what has either."""
         elements = [one.element for one in (self, other) if one.element is not None]
-        element = reduce(or_, elements) if elements else None
-        if self.members is None or other.members is None:
-            one = other if self.members is None else self
-            return Form(scalars, one.members, one.always, element)
-        both = self.members, other.members
-        members = {
-            name: reduce(or_, [one[name] for one in both if name in one])
-            for name in _in_one_order(list(self.members), list(other.members))
-        }
-        return Form(scalars, members, self.always & other.always, element)
+        members = dict(self.members)
+        for name, one in other.members.items():
+            members[name] = members[name] | one if name in members else one
+        return Form(
+            self.scalars | other.scalars,
+            members,
+            self.orders | other.orders,
+            reduce(or_, elements) if elements else None,
+        )
 
     def pattern(self) -> bytes:
-        """The regular expression; it never goes back over text that it has passed, but for a member
-        that may be missing. Raises FormError."""
+        """The regular expression. It goes over text once, but for members that may be missing.
+
+        Raises:
+            FormError: there is no order that the members always keep to.
+        """
         ways = sorted(self.scalars)
-        if self.members is not None:
-            ways.append(rb"\{%b\}" % b"".join(self._members(self.members)))
+        if self.orders:
+            ways.append(rb"\{%b\}" % b"".join(self._in_order()))
         if self.element is not None:
             one = self.element.pattern()
             ways.append(rb"\[(?:%b(?:,(?!\])|(?=\])))*+\]" % one if one else rb"\[\]")
         return ways[0] if len(ways) == 1 else b"(?:%b)" % b"|".join(ways) if ways else b""
 
-    def _members(self, members: Mapping[str, Form]) -> Iterator[bytes]:
-        """The first one has to be there always: the others bring their commas."""
-        comma = b""
-        for name, one in members.items():
-            text = b'%b"%b":%b' % (comma, name.encode(), one.pattern())
-            if not comma and name not in self.always:
-                raise FormError("the first member is missing at times")
-            yield text if name in self.always else b"(?:%b)?+" % text
-            comma = b","
-
-
-def _in_one_order(old: Sequence[str], new: Sequence[str]) -> list[str]:
-    order, at = list(old), 0
-    for name in new:
-        if name not in order:
-            order.insert(at, name)
-        elif order.index(name) < at:
-            raise FormError("members change places")
-        at = order.index(name) + 1
-    return order
+    def _in_order(self) -> Iterator[bytes]:
+        """The members. The first is always there, as each of the others brings its comma."""
+        sorter: TopologicalSorter[str] = TopologicalSorter()
+        for order in sorted(self.orders):
+            for before, name in pairwise(["", *order]):
+                sorter.add(name, before)
+        try:
+            _, *names = sorter.static_order() if self.members else [""]
+        except CycleError:
+            raise FormError("members change places") from None
+        if any(order[:1] != tuple(names[:1]) for order in self.orders):
+            raise FormError("the first member is missing at times")
+        always = frozenset.intersection(*map(frozenset, self.orders))
+        for name in names:
+            comma = b"," if name != names[0] else b""
+            text = b'%b"%b":%b' % (comma, name.encode(), self.members[name].pattern())
+            yield text if name in always else b"(?:%b)?+" % text
