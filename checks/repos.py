@@ -141,7 +141,7 @@ class Repos(Troubles, Check):
         def take(answer: net.http.Answer, start: int) -> bitbucket.listing.Page[Any]:
             page = reader.read(answer, start)
             search.add(page)
-            return page
+            return page.emptied()
 
         def enough() -> bool:
             known = search.complete or (search.found and not to_the_end)

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from diag.net.http import Answer
 
 MOST = 8  # requests under way
-_AHEAD = 8 * 1024 * 1024  # bytes of pages that may wait to be read
+_AHEAD = 5 * 1024 * 1024
 
 
 def how_many(page: Page[Any]) -> int:
     """How many pages like this one may be fetched at a time."""
-    return min(MOST, _AHEAD // max(1, len(page.answer.body)))
+    return max(1, min(MOST, _AHEAD // max(1, page.length)))
 
 
 class Abreast:
@@ -52,20 +52,27 @@ class Abreast:
         Raises:
             PageError: a page cannot be used.
         """
-        while (start := self._claim(enough)) is not None:
-            answer = self._fetch(start, LATER)
-            usable = answer.status == 200 and answer.failure is None
-            if not usable:
-                self._ahead = False
-            if answer.status == 401:
-                self._refused = PageError("answer", answer, start)
-            if not self._await(start):
-                return
-            goes_on = False
-            try:
-                goes_on = usable and self._read(answer, start)
-            finally:
-                self._pass_on(goes_on=goes_on, usable=usable)
+        while (start := self._claim(enough)) is not None and self._bring(start):
+            pass
+
+    def _bring(self, start: int) -> bool:
+        """Fetch a page and read it, if its turn comes."""
+        answer = self._fetch(start, LATER)
+        usable = answer.status == 200 and answer.failure is None
+        if not usable:
+            self._ahead = False
+        if answer.status == 401:
+            self._refused = PageError("answer", answer, start)
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or self._turn == start)
+            if self._over:
+                return False
+        goes_on = False
+        try:
+            goes_on = usable and self._read(answer, start)
+        finally:
+            self._pass_on(goes_on=goes_on, usable=usable)
+        return goes_on
 
     def _claim(self, enough: Callable[[], bool]) -> int | None:
         """The start of the next page to be fetched. Only by and by more are under way, so that a
@@ -76,12 +83,6 @@ class Abreast:
                 return None
             self._claims += 1
             return self._first + (self._claims - 1) * self._step
-
-    def _await(self, start: int) -> bool:
-        """Whether this page's turn came."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._over or self._turn == start)
-            return not self._over
 
     def _pass_on(self, *, goes_on: bool, usable: bool) -> None:
         with self._changed:

@@ -59,6 +59,11 @@ class Page(Generic[V_co]):
     values: Sequence[V_co]
     following: int | None  # where the next page starts, None on the last one
     limit: int | None = None
+    length: int = 0  # of the answer, in bytes
+
+    def emptied(self) -> Page[Any]:
+        """The same after it was read: a page is large, and one is remembered while others come."""
+        return replace(self, answer=replace(self.answer, body=b""), values=())
 
 
 class Pages:
@@ -129,7 +134,8 @@ def page_of(
         raise PageError("shape", answer, start)
     if following is not None and (isinstance(following, bool) or not isinstance(following, int)):
         raise PageError("shape", answer, start)
-    return Page(answer, start, values, following, limit if isinstance(limit, int) else None)
+    own = limit if isinstance(limit, int) else None
+    return Page(answer, start, values, following, own, len(answer.body))
 
 
 def repository(value: Json) -> Repository | None:
