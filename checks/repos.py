@@ -32,7 +32,9 @@ from diag.api import (
     verdicts,
 )
 
-LEAPS = 4  # how often pages are fetched side by side, and where they start did not stay computable
+LEAPS = (
+    4  # how often pages may be fetched side by side in vain, as their starts were not as computed
+)
 LISTING = "{curl_auth} '{url}/rest/api/1.0/repos?limit=25'"
 NO_PAGE = {
     "shape": "JSON, but not a page of repositories",
@@ -157,7 +159,7 @@ class Repos(Troubles, Check):
                 threads = range(bitbucket.abreast.how_many(page))
                 ctx.parallel(dict.fromkeys(threads, partial(ahead.work, enough)))
                 page = pages.last = ahead.end()
-                leaps = 0 if ahead.troubled else leaps - 1
+                leaps = 0 if ahead.troubled else leaps - (not ahead.paid)
             following = page.following
 
     def _judge(

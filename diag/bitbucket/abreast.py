@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diag.net.http import Answer
 
 MOST = 8  # requests under way
-_AHEAD = 5 * 1024 * 1024
+_AHEAD = 5 * 1024 * 1024  # bytes of pages that are being fetched, or wait for their turn
 
 
 def how_many(page: Page[Any]) -> int:
@@ -52,8 +52,12 @@ class Abreast:
         Raises:
             PageError: a page cannot be used.
         """
-        while (start := self._claim(enough)) is not None and self._bring(start):
-            pass
+        try:
+            while (start := self._claim(enough)) is not None and self._bring(start):
+                pass
+        except BaseException:
+            self._stop()  # nobody is to wait for this page
+            raise
 
     def _bring(self, start: int) -> bool:
         """Fetch a page and read it, if its turn comes."""
@@ -67,12 +71,16 @@ class Abreast:
             self._changed.wait_for(lambda: self._over or self._turn == start)
             if self._over:
                 return False
-        goes_on = False
-        try:
-            goes_on = usable and self._read(answer, start)
-        finally:
-            self._pass_on(goes_on=goes_on, usable=usable)
-        return goes_on
+        goes_on = usable and self._read(answer, start)
+        self.troubled = not usable
+        if not goes_on:
+            self._stop()
+            return False
+        with self._changed:
+            self._reads += 1
+            self._turn += self._step
+            self._changed.notify_all()
+        return True
 
     def _claim(self, enough: Callable[[], bool]) -> int | None:
         """The start of the next page to be fetched. Only by and by more are under way, so that a
@@ -84,19 +92,20 @@ class Abreast:
             self._claims += 1
             return self._first + (self._claims - 1) * self._step
 
-    def _pass_on(self, *, goes_on: bool, usable: bool) -> None:
-        with self._changed:
-            self.troubled = self.troubled or not usable
-            self._turn += self._step
-            self._reads += 1
-            self._ahead = self._ahead and goes_on
-            self._over = self._over or not goes_on
-            self._changed.notify_all()
-
     def _read(self, answer: Answer, start: int) -> bool:
         """Whether the page after this one starts where it was believed to."""
         self.last = self._take(answer, start)
         return self.last.following == start + self._step
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._ahead, self._over = False, True
+            self._changed.notify_all()
+
+    @property
+    def paid(self) -> bool:
+        """Whether more was read than can have been thrown away."""
+        return self._reads > 2 * MOST
 
     def end(self) -> Page[Any]:
         """Read nothing more, whatever is still to come; the page that was read last.
@@ -104,9 +113,7 @@ class Abreast:
         Raises:
             PageError: what follows it may not be asked for again.
         """
-        with self._changed:
-            self._ahead, self._over = False, True
-            self._changed.notify_all()
+        self._stop()
         if self._refused is not None and self.last.following is not None:
             raise self._refused
         return self.last

@@ -156,6 +156,26 @@ def test_it_stops_when_it_is_enough() -> None:
     assert len(read) < 50 + MOST
 
 
+def test_nobody_waits_for_a_page_whose_thread_failed() -> None:
+    ended = threading.Semaphore(0)
+
+    def fetch(start: int, _: int) -> Answer:
+        if start == 70:
+            raise MemoryError
+        return whole(start)
+
+    def work() -> None:
+        try:
+            ahead.work(lambda: False)
+        finally:
+            ended.release()
+
+    ahead = Abreast(fetch, listing.read_page, listing.read_page(whole(0), 0), STEP)
+    with pytest.raises(MemoryError):
+        gather(dict.fromkeys(range(MOST), work), 10)
+    assert all(ended.acquire(timeout=5) for _ in range(MOST))
+
+
 def test_whoever_is_late_reads_nothing_any_more() -> None:
     late, taken = threading.Event(), threading.Event()
     read: list[int] = []

@@ -415,6 +415,20 @@ def test_a_gap_in_a_long_listing_is_followed(meet: Meet) -> None:
     assert {335, 645} <= set(long.asked)
 
 
+def test_gaps_here_and_there_keep_nobody_from_fetching_ahead(meet: Meet) -> None:
+    """After the first few it pays to try again: many pages lie between one gap and the next."""
+    together = threading.Barrier(2, timeout=5)
+
+    def change(start: int, body: dict[str, object]) -> None:
+        if start % 1000 == 900:
+            body["nextPageStart"] = start + 100
+        if start in {6500, 6525}:
+            together.wait()
+
+    found = read_whole(meet(Long(change, 7000), options=ALL))
+    assert found["seen"] == 7000 - 7 * 75
+
+
 def test_a_server_that_changes_its_limit_is_followed(meet: Meet) -> None:
     def change(start: int, body: dict[str, object]) -> None:
         if start >= 500 and "nextPageStart" in body:
