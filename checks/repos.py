@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from diag.api import (
@@ -31,6 +32,9 @@ from diag.api import (
     verdicts,
 )
 
+LEAPS = (
+    4  # how often pages may be fetched side by side in vain, as their starts were not as computed
+)
 LISTING = "{curl_auth} '{url}/rest/api/1.0/repos?limit=25'"
 NO_PAGE = {
     "shape": "JSON, but not a page of repositories",
@@ -46,10 +50,10 @@ ABSENT = "there is no such repository in that project, at least for the owner of
 class Repos(Troubles, Check):
     """List the repositories, as the products that connect do it, and look for the wanted one.
 
-    Page after page is read until the wanted repository is found (with --all-pages to the end), each
-    where the one before says that it starts. An empty list is no proof of a bad secret. A
-    repository that is missing in the list may be archived, moved, hidden or not there at all: it is
-    then asked for directly.
+    Page after page is read until the wanted repository is found (with --all-pages to the end,
+    several at a time), each where the one before says that it starts. An empty list is no proof of
+    a bad secret. A repository that is missing in the list may be archived, moved, hidden or not
+    there at all: it is then asked for directly.
     """
 
     id = "repos"
@@ -107,28 +111,13 @@ class Repos(Troubles, Check):
         reproduce="{curl_auth} -i '{request}'",
     )
 
-    def ahead(self, ctx: Context) -> Iterator[tuple[type[Fact], ...]]:
-        yield Instance, Identity
-        first = {"start": 0, "limit": bitbucket.listing.FIRST}
-        auth = ctx[Identity].kind != "anonymous"
-        ctx.http.ahead(bitbucket.datacenter.REPOS, query=first, auth=auth)
-
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
-        datacenter, listing = bitbucket.datacenter, bitbucket.listing
+        listing = bitbucket.listing
         asker = Asker(ctx, auth=ctx[Identity].kind != "anonymous")
-        search = listing.Search(ctx.target.project, ctx.target.repository)
-        reserve = ctx.settings.deadline / 4  # seconds for what comes after the listing
+        search = bitbucket.search.Search(ctx.target.project, ctx.target.repository)
         broken: bitbucket.listing.PageError | None = None
-
-        def fetch(start: int, limit: int) -> net.http.Answer:
-            return asker.get(datacenter.REPOS, {"start": start, "limit": limit})
-
-        most = listing.ALL if ctx.settings.all_pages else listing.ENOUGH
         try:
-            for page in listing.pages(fetch, most=most):
-                search.add(page)
-                if (search.found and not ctx.settings.all_pages) or ctx.remaining < reserve:
-                    break
+            self._read(ctx, asker, search)
         except listing.PageError as error:
             broken = error
             if (realm := listing.realm_link(error.answer)) is not None:
@@ -144,11 +133,40 @@ class Repos(Troubles, Check):
             yield Clone(chosen.project, chosen.slug, hrefs.get("http"), hrefs.get("ssh"))
         yield from findings
 
+    def _read(self, ctx: Context, asker: Asker, search: bitbucket.search.Search) -> None:
+        """Read page after page, as far as needed. Raises PageError."""
+        listing, to_the_end = bitbucket.listing, ctx.settings.all_pages
+        most = listing.ALL if to_the_end else listing.ENOUGH
+        reserve = ctx.settings.deadline / 4  # seconds for what comes after the listing
+        reader = bitbucket.reader.Reader()
+
+        def take(answer: net.http.Answer, start: int) -> bitbucket.listing.Page[Any]:
+            page = reader.read(answer, start)
+            search.add(page)
+            return page.emptied()
+
+        def enough() -> bool:
+            known = search.complete or (search.found and not to_the_end)
+            return known or search.pages >= most or ctx.remaining < reserve
+
+        pages = listing.Pages(_fetch(asker.get), take)
+        leaps = LEAPS if to_the_end else 0
+        following: int | None = 0
+        while following is not None and not (search.pages and enough()):
+            page = pages.turn(following)
+            if leaps and pages.step is not None and not enough():
+                ahead = bitbucket.abreast.Abreast(_fetch(asker.once), take, page, pages.step)
+                threads = range(bitbucket.abreast.how_many(page))
+                ctx.parallel(dict.fromkeys(threads, partial(ahead.work, enough)))
+                page = pages.last = ahead.end()
+                leaps = 0 if ahead.troubled else leaps - (not ahead.paid)
+            following = page.following
+
     def _judge(
         self,
         ctx: Context,
         asker: Asker,
-        search: bitbucket.listing.Search,
+        search: bitbucket.search.Search,
         broken: bitbucket.listing.PageError | None,
     ) -> Iterator[Finding]:
         if broken is not None:
@@ -171,7 +189,7 @@ class Repos(Troubles, Check):
             )
 
     def _broken(
-        self, ctx: Context, broken: bitbucket.listing.PageError, search: bitbucket.listing.Search
+        self, ctx: Context, broken: bitbucket.listing.PageError, search: bitbucket.search.Search
     ) -> Finding:
         """A page that cannot be used."""
         answer = broken.answer
@@ -192,7 +210,7 @@ class Repos(Troubles, Check):
         return self.UNCLEAR(**evidence)
 
     def _general(
-        self, ctx: Context, asker: Asker, search: bitbucket.listing.Search
+        self, ctx: Context, asker: Asker, search: bitbucket.search.Search
     ) -> Finding | None:
         """What is wrong with the listing, whatever is looked for in it."""
         who, anonymous = ctx.quote(ctx[Identity].who), ctx[Identity].kind == "anonymous"
@@ -214,7 +232,7 @@ class Repos(Troubles, Check):
         return self.PUBLIC_ONLY(who=who, seen=search.seen)
 
     def _seek(
-        self, ctx: Context, asker: Asker, search: bitbucket.listing.Search, general: Finding | None
+        self, ctx: Context, asker: Asker, search: bitbucket.search.Search, general: Finding | None
     ) -> Iterator[Finding]:
         """Ask directly for what was not in the listing."""
         listing = bitbucket.listing
@@ -238,19 +256,23 @@ class Repos(Troubles, Check):
             case "there":
                 yield general or self.NONE(scope=wanted, **evidence)
             case "no-project":
-                near = self._near(ctx, project, search.projects)
+                near = self._near(ctx, search.projects)
                 yield self.PROJECT_NOT_FOUND(key=project, near=near, **evidence)
             case "hidden" | "no-login" if anonymous:
                 yield self.NEEDS_TOKEN()
             case "hidden":
                 yield general or self.NOT_VISIBLE(reason=HIDDEN, remedy=LET_IN, **evidence)
             case "no-repository":
-                near = self._near(ctx, slug or "", search.siblings)
+                near = self._near(ctx, search.siblings)
                 yield general or self.NOT_VISIBLE(reason=ABSENT, near=near, **evidence)
             case _:
                 yield trouble(ctx, sought.answer) or self.UNCLEAR(**evidence)
 
     @staticmethod
-    def _near(ctx: Context, name: str, names: set[str]) -> str:
-        found = bitbucket.listing.like(name, names)
+    def _near(ctx: Context, names: bitbucket.search.Names) -> str:
+        found = names.like()
         return f"the most similar one is {ctx.quote(found)}" if found else "none is similar"
+
+
+def _fetch(ask: Callable[..., net.http.Answer]) -> bitbucket.listing.Fetch:
+    return lambda start, limit: ask(bitbucket.datacenter.REPOS, {"start": start, "limit": limit})

@@ -1,7 +1,8 @@
 """How a check asks Bitbucket, and what is wrong with an answer that any request may get.
 
 One after the other, with the run's secret; no more than once again, and only when the server names
-a short time to wait. Never after a 401: see `diag.net.http`.
+a short time to wait. Never after a 401: see `diag.net.http`. Only the pages of a long listing are
+asked for side by side: see `diag.bitbucket.abreast`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Asker:
         Raises:
             DeadlineExceededError: the run's time is over.
         """
-        ask = partial(self._ctx.http.get, url, query=query, auth=self._auth, **options)
+        ask = partial(self.once, url, query, **options)
         answer = ask()
         pause = self._pause(answer)
         if pause is not None:
@@ -59,6 +60,12 @@ class Asker:
         if answer.failure == "deadline":
             raise DeadlineExceededError
         return answer
+
+    def once(
+        self, url: str, query: Mapping[str, str | int] | None = None, **options: Any
+    ) -> Answer:
+        """As `get`, but whatever comes is told: a limit that was met, the end of the run's time."""
+        return self._ctx.http.get(url, query=query, auth=self._auth, **options)
 
     def _pause(self, answer: Answer) -> int | None:
         """Seconds after which to ask again, None not to."""

@@ -7,23 +7,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from diag.bitbucket import (
+        abreast,
         cloud,
         datacenter,
         lifecycle,
         listing,
+        reader,
         reception,
         rights,
+        search,
         turns,
         webhooks,
     )
 
 __all__ = [
+    "abreast",
     "cloud",
     "datacenter",
     "lifecycle",
     "listing",
+    "reader",
     "reception",
     "rights",
+    "search",
     "turns",
     "webhooks",
 ]

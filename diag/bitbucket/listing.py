@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from diag.bitbucket import datacenter
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from diag.model import Json
     from diag.net.http import Answer
 
+V_co = TypeVar("V_co", covariant=True)
 Fetch = Callable[[int, int], "Answer"]  # start and limit of a page
 FIRST, LATER = 100, 1000  # how many to ask for: the server gives no more than its own limit
 # Pages that are read: what is looked for and not among so many is asked for directly, which costs
-# less; and a listing that never ends, as gateways that page by themselves can bring about, does.
-ENOUGH, ALL = 200, 3000
+# less; and a listing that never ends, as gateways that page by themselves can bring about, does,
+# though not before a million repositories, at 25 a page.
+ENOUGH, ALL = 200, 40_000
 
 # What follows the base URL in each kind of link.
 _AFTER_BASE = {
@@ -48,42 +50,67 @@ class PageError(Exception):
 
 
 @record
-class Page:
+class Page(Generic[V_co]):
     """One page. `limit` is what the server made of the limit that was asked for."""
 
     answer: Answer
     start: int
-    values: tuple[Json, ...]
+    values: Sequence[V_co]
     following: int | None  # where the next page starts, None on the last one
     limit: int | None = None
+    length: int = 0  # of the answer, in bytes
+
+    def emptied(self) -> Page[Any]:
+        """The same after it was read: a page is large, and one is remembered while others come."""
+        return replace(self, answer=replace(self.answer, body=b""), values=())
 
 
-def pages(
-    fetch: Fetch, first: int = FIRST, later: int = LATER, most: int = ENOUGH
-) -> Iterator[Page]:
-    """Page after page, at most so many, as each says where the next one starts: permissions leave
-    gaps, so that this cannot be computed. A page that was too large to come in time is asked for
-    again, smaller.
+class Pages:
+    """Page after page, each where the one before says that it starts: permissions leave gaps, so
+    that this cannot be computed for sure (see `abreast`). A page that was too large to come in time
+    is asked for again, smaller."""
 
-    Raises:
-        PageError: a page cannot be used.
-    """
-    start, limit = 0, first
-    for _ in range(most):
-        answer = fetch(start, limit)
-        if answer.failure in ("timeout", "slow") and limit > first:
-            limit = later = first
-            answer = fetch(start, limit)
-        page = read_page(answer, start)
-        yield page
-        if page.following is None:
-            return
-        if page.following <= start:
-            raise PageError("loop", answer, page.following)
-        start, limit = page.following, later
+    def __init__(
+        self,
+        fetch: Fetch,
+        read: Callable[[Answer, int], Page[Any]] | None = None,
+        first: int = FIRST,
+        later: int = LATER,
+    ) -> None:
+        self._fetch = fetch
+        self._read = read or read_page
+        self._first, self._later = first, later
+        self._asked = first
+        self.last: Page[Any] | None = None
+
+    def turn(self, start: int) -> Page[Any]:
+        """The page that starts there.
+
+        Raises:
+            PageError: it cannot be used.
+        """
+        if self.last is not None and start <= self.last.start:
+            raise PageError("loop", self.last.answer, start)
+        self._asked = self._first if self.last is None else self._later
+        answer = self._fetch(start, self._asked)
+        if answer.failure in ("timeout", "slow") and self._asked > self._first:
+            self._asked = self._later = self._first
+            answer = self._fetch(start, self._asked)
+        self.last = self._read(answer, start)
+        return self.last
+
+    @property
+    def step(self) -> int | None:
+        """How far apart the pages start, if the last one shows it: it has the server's own limit,
+        which came in time, and no gap follows."""
+        page = self.last
+        if page is None or not page.limit or page.following != page.start + page.limit:
+            return None
+        own = page.limit < self._asked or self._asked == LATER
+        return page.limit if own and self._later == LATER else None
 
 
-def read_page(answer: Answer, start: int = 0) -> Page:
+def read_page(answer: Answer, start: int = 0) -> Page[Json]:
     """One page out of an answer. Raises PageError."""
     body = answer.json() if answer.status == 200 and answer.failure is None else None
     if body is None:
@@ -91,6 +118,14 @@ def read_page(answer: Answer, start: int = 0) -> Page:
     values = body.get("values") if isinstance(body, dict) else None
     if not isinstance(body, dict) or not isinstance(values, list):
         raise PageError("shape", answer, start)
+    return page_of(answer, start, body, values)
+
+
+def page_of(
+    answer: Answer, start: int, body: Mapping[str, Json], values: Sequence[V_co]
+) -> Page[V_co]:
+    """The page of these values; what else stands in the body says what follows. Raises
+    PageError."""
     following, limit = body.get("nextPageStart"), body.get("limit")
     if body.get("isLastPage") is True:
         following = None
@@ -98,7 +133,8 @@ def read_page(answer: Answer, start: int = 0) -> Page:
         raise PageError("shape", answer, start)
     if following is not None and (isinstance(following, bool) or not isinstance(following, int)):
         raise PageError("shape", answer, start)
-    return Page(answer, start, tuple(values), following, limit if isinstance(limit, int) else None)
+    own = limit if isinstance(limit, int) else None
+    return Page(answer, start, values, following, own, len(answer.body))
 
 
 def repository(value: Json) -> Repository | None:
@@ -174,70 +210,16 @@ class Links:
         self._found: dict[tuple[str, str], Link] = {}
         self._counts: dict[tuple[str, str], int] = {}
 
-    def add(self, new: Link) -> None:
+    def add(self, new: Link, times: int = 1) -> None:
         key = (new.kind, new.base)
         self._found.setdefault(key, new)
-        self._counts[key] = self._counts.get(key, 0) + new.count
+        self._counts[key] = self._counts.get(key, 0) + new.count * times
 
     def all(self) -> tuple[Link, ...]:
         return tuple(replace(one, count=self._counts[key]) for key, one in self._found.items())
 
 
-class Search:
-    """What a listing is read for: a repository, any of a project, or any at all; and what it shows
-    on the way."""
-
-    def __init__(self, project: str | None, slug: str | None) -> None:
-        self.project = project
-        self.slug = slug
-        self.seen = 0
-        self.pages = 0
-        self.complete = False
-        self.all_public = True
-        self.wanted: Repository | None = None
-        self.first: Repository | None = None  # of the wanted project, or of all
-        self.links = Links()
-        self.projects: set[str] = set()
-        self.siblings: set[str] = set()  # the repositories of the wanted project
-
-    @property
-    def found(self) -> bool:
-        return (self.wanted if self.slug else self.first) is not None
-
-    def add(self, page: Page) -> None:
-        """Raises PageError: there is something else than repositories on it."""
-        for value in page.values:
-            one = repository(value)
-            if one is None:
-                raise PageError("shape", page.answer, page.start)
-            self._take(one)
-        self.pages += 1
-        self.complete = page.following is None
-
-    def _take(self, one: Repository) -> None:
-        self.seen += 1
-        self.all_public = self.all_public and one.public
-        self.projects.add(one.project)
-        for each in one.links:
-            self.links.add(each)
-        # Bitbucket compares keys and slugs without case.
-        if self.project is not None and one.project.lower() != self.project.lower():
-            return
-        if self.first is None:
-            self.first = one
-        if self.slug is not None:
-            self.siblings.add(one.slug)
-            if one.slug.lower() == self.slug.lower():
-                self.wanted = one
-
-    def found_apart(self, one: Repository) -> None:
-        """The wanted repository is there, though not in the listing."""
-        self.wanted = one
-        for each in one.links:
-            self.links.add(each)
-
-
-def like(name: str, names: set[str]) -> str | None:
+def like(name: str, names: Iterable[str]) -> str | None:
     """The one of `names` that is much like this one: it may be a slip of the pen."""
     folded = {each.lower(): each for each in names}
     import difflib
