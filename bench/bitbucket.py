@@ -28,7 +28,7 @@ from bench.measuring import VoidError
 from bench.program import BBDIAG
 from diag.simulator import Simulator
 from diag.simulator.data import CREDENTIALS
-from diag.simulator.scenario import HOST as HOST
+from diag.simulator.scenario import HOST
 
 REPO = "MOB/app"
 TOKEN = CREDENTIALS["admin-token"].secret or ""
@@ -133,7 +133,8 @@ user root; pid {home}/pid; error_log {home}/log; worker_processes 1;
 worker_rlimit_nofile 65536;
 events {{ worker_connections 16384; }}
 http {{
-access_log off; server_tokens off; sendfile on; ssl_protocols TLSv1.2 TLSv1.3; keepalive_requests 1000000; {stores}
+access_log off; server_tokens off; sendfile on; keepalive_requests 1000000;
+ssl_protocols TLSv1.2 TLSv1.3; {stores}
 log_format asked '$host $caller $request_method $request_uri';
 map_hash_max_size 4096; map_hash_bucket_size 512;
 map $http_authorization $with {{ "" nobody; default known; }}

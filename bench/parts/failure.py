@@ -51,7 +51,7 @@ CASES = (
     ),
     Case("bitbucket.dead", "no such machine", ("tcp-host-unreachable", "tcp-host-down")),
     Case("bitbucket.refused", "the port is closed", ("tcp-refused",)),
-    Case("bitbucket.tarpit", "accepts connections, and says nothing", ("tls-handshake-timeout",)),
+    Case("bitbucket.tarpit", "accepts connections, and says nothing", ("tcp-silent-after-accept",)),
     Case("bitbucket.hung", "the backend hangs", ("http-response-timeout",)),
     Case("bitbucket.gateway", "502", ("http-bad-gateway",)),
     Case("bitbucket.expired", "the certificate has expired", ("tls-expired",)),

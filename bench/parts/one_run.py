@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bench import peers
-from bench.bitbucket import HOST
 from bench.measuring import VoidError, cpu, race, run, wall
 from bench.parts import COLUMNS, Place, compared, hold_healthy
 from bench.results import Part, Table, Target, reached
+from diag.simulator.scenario import HOST
 
 NAME = "one_run"
 TITLE = "One run"
