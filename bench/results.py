@@ -49,9 +49,15 @@ class Target:
     def row(self) -> list[str]:
         """What, limit, reached, and whether it is met."""
         sign = "≥" if self.least else "≤"
-        reached = self.note if self.reached is None else f"{self.reached:.2f} {self.unit}"
-        limit = f"{sign} {self.limit:g} {self.unit}"
-        return [self.what, limit, reached or "–", "met" if self.met else "**missed**"]
+        places = 2 if self.unit in ("×", "s") else 0
+        reached = "" if self.reached is None else f"{self.reached:.{places}f} {self.unit}"
+        limit = f"{sign} {self.limit:g} {self.unit}".rstrip()
+        return [
+            self.what,
+            limit,
+            reached.rstrip() or self.note or "–",
+            "met" if self.met else "**missed**",
+        ]
 
 
 @dataclass(frozen=True)

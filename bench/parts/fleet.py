@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,6 +63,7 @@ TARGETS = (
     Target(
         "fleet-held-up", "the last healthy one of a mixed fleet, to the last of a healthy one", 1.0
     ),
+    Target("fleet-alarms", "false alarms on healthy targets, in all these runs", 0, unit=""),
 )
 
 
@@ -90,22 +91,26 @@ def measure(place: Place) -> Part:
         raise VoidError("this bbdiag has no fleet")
     some, many, most = (20, 60, 200) if place.quick else (100, 1000, 5000)
     figures: dict[str, float | None] = {}
-    full, probes, once = _full(place, many, figures)
+    alarms = _Alarms()
+    full, probes, once = _full(place, many, figures, alarms)
     tables = [
         full,
-        _sizes(place, (some, many, most), figures),
+        _sizes(place, (some, many, most), figures, alarms),
         _mixed(place, many, figures, "fleet-held-up"),
         _mixed(place, most, figures),
         _shards(place, many),
     ]
-    text = TEXT.format(probes=probes, requests=once)
+    figures["fleet-alarms"] = alarms.codes.total()
+    text = TEXT.format(probes=probes, requests=once) + " " + alarms.text()
     return Part(NAME, TITLE, text, tables, reached(TARGETS, figures), place.rounds)
 
 
 # what is compared
 
 
-def _full(place: Place, number: int, figures: dict[str, float | None]) -> tuple[Table, int, int]:
+def _full(
+    place: Place, number: int, figures: dict[str, float | None], alarms: _Alarms
+) -> tuple[Table, int, int]:
     """CPU beside blackbox_exporter's; how many probes it takes, and how many requests."""
     hosts = _healthy(number)
     with peers.exporter(place.lab, hosts) as exporter:
@@ -114,11 +119,11 @@ def _full(place: Place, number: int, figures: dict[str, float | None]) -> tuple[
             raise VoidError(f"blackbox_exporter finds fault with {failed}")
         runs = race(
             [
-                _fleet(place, hosts, check=_all_fine(number)),
+                _fleet(place, hosts, check=alarms.of(number)),
                 exporter.asked(_ALL, exporter.probes(hosts), alone=True),
                 exporter.asked(_ONCE, exporter.probes(hosts, once=True), alone=True),
                 replace(
-                    _fleet(place, hosts, "--only", "http", check=_all_fine(number)), name=_REACH
+                    _fleet(place, hosts, "--only", "http", check=alarms.of(number)), name=_REACH
                 ),
                 exporter.asked(_PEER_REACH, exporter.reach(hosts), alone=True),
             ],
@@ -148,12 +153,14 @@ def _full(place: Place, number: int, figures: dict[str, float | None]) -> tuple[
     return Table(heading, columns, rows), probes, once
 
 
-def _sizes(place: Place, sizes: Sequence[int], figures: dict[str, float | None]) -> Table:
+def _sizes(
+    place: Place, sizes: Sequence[int], figures: dict[str, float | None], alarms: _Alarms
+) -> Table:
     """Whether a target costs the same, however many there are."""
     rows, spent, peaks = [], {}, {}
     for number in sizes:
         rounds = place.long_rounds if number == max(sizes) else place.rounds
-        contender = _fleet(place, _healthy(number), check=_all_fine(number))
+        contender = _fleet(place, _healthy(number), check=alarms.of(number))
         runs = race([contender], rounds)[contender.name]
         spent[number], peaks[number] = cpu(runs).median, peak(runs)
         previous = [one for one in spent if one < number]
@@ -273,15 +280,31 @@ def _fleet(place: Place, hosts: Iterable[str], *options: str, check: Any = None)
     return Contender(_OURS, argv, peers.SECRET, limit=3000, check=check)
 
 
-def _all_fine(number: int) -> Any:
-    def check(done: Run) -> None:
-        reports = [json.loads(line) for line in done.output.splitlines()]
-        wrong = [one for one in reports if one["verdict"] != "ok"]
-        if wrong or len(reports) != number:
-            problem = wrong[0]["problems"][:1] if wrong else "none is wrong"
-            raise VoidError(f"{len(reports)} reports, {len(wrong)} are not ok: {problem}")
+class _Alarms:
+    """What healthy targets were accused of, in all runs."""
 
-    return check
+    def __init__(self) -> None:
+        self.reports = 0
+        self.codes: Counter[str] = Counter()
+
+    def of(self, number: int) -> Callable[[Run], None]:
+        """What counts them in a run of so many targets; VoidError if some are missing."""
+
+        def count(done: Run) -> None:
+            found = [json.loads(line) for line in done.output.splitlines()]
+            if len(found) != number:
+                raise VoidError(f"{len(found)} reports of {number} targets: {done.errors[-300:]}")
+            self.reports += number
+            self.codes.update(one["problems"][0]["code"] for one in found if one["problems"])
+
+        return count
+
+    def text(self) -> str:
+        told = ", ".join(f"{count} × {code}" for code, count in self.codes.most_common())
+        return (
+            f"Of {self.reports:,} reports on healthy targets {self.codes.total()} raised a false"
+            + (f" alarm ({told})." if told else " alarm.")
+        )
 
 
 def _stream(fleet: Contender) -> list[Line]:
