@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
+import traceback
 from importlib import import_module
 
 from bench import lab, page, program, results
@@ -38,15 +38,12 @@ def main() -> int:
     names = [each.replace("-", "_") for each in given.parts or spelled if each != "page"]
     if os.environ.pop(_INSIDE, None):
         return _measure(names, quick=given.quick)
-    status = 0
-    if names:
-        program.install()
-        os.environ[_INSIDE] = "1"
-        status = lab.enter(sys.argv[1:])
-    if status < 2 and not given.quick:
-        written = page.write(page.measured(NAMES))
-        print(f"written: {written.relative_to(program.ROOT)}")
-    return status
+    if not names:
+        _write()
+        return 0
+    program.install()
+    os.environ[_INSIDE] = "1"
+    return lab.enter(sys.argv[1:])
 
 
 def _measure(names: list[str], *, quick: bool) -> int:
@@ -61,16 +58,24 @@ def _measure(names: list[str], *, quick: bool) -> int:
         progress(module.TITLE)
         try:
             part: Part = module.measure(place)
-        except VoidError as error:
-            progress(f"{module.TITLE} could not be measured: {error}")
-            note = "could not be measured"
-            targets = [replace(target, note=note) for target in module.TARGETS]
-            part = Part(name, module.TITLE, f"Not measured: {error}", [], targets, rounds)
+        except Exception as error:  # the others can still be measured
+            if not isinstance(error, VoidError):
+                traceback.print_exc()
+            part = page.nothing_of(name, f"Not measured: {error}")
             status = 1
         print(part.show(), end="\n\n", flush=True)
         if not quick:
             results.keep(part)
+    if quick:
+        print("With --quick: the numbers are smaller than those that the targets name.")
+        return status
+    _write()
     return status
+
+
+def _write() -> None:
+    written = page.write(page.measured(NAMES))
+    print(f"written: {written.relative_to(program.ROOT)}")
 
 
 if __name__ == "__main__":

@@ -69,24 +69,36 @@ def run(contender: Contender, slot: int = 0) -> Run:
     """
     output, errors = (Path(gettempdir(), f"{name}-{slot}") for name in ("output", "errors"))
     before = contender.helper() if contender.helper else 0.0
-    argv = [str(tool("measure")), str(contender.limit), str(output), str(errors), *contender.argv]
+    argv = measured_argv(contender, output, errors)
     done = subprocess.run(argv, env=dict(contender.env), check=True, capture_output=True, text=True)
-    wall, cpu, kilobytes, status = done.stdout.split()
+    measured = took(done.stdout)
     helped = contender.helper() - before if contender.helper else 0.0
     told = errors.read_text(errors="replace")
-    result = Run(
-        wall=float(wall),
-        cpu=helped + (0 if contender.alone else float(cpu)),
-        peak=int(kilobytes) / 1024,
-        status=status,
+    result = replace(
+        measured,
+        cpu=helped + (0 if contender.alone else measured.cpu),
         output=output.read_text(errors="replace"),
         errors=told,
     )
-    if contender.statuses and status not in contender.statuses:
-        raise VoidError(f"{contender.name} ended with {status}: {told.strip()[-500:]}")
+    if contender.statuses and result.status not in contender.statuses:
+        raise VoidError(f"{contender.name} ended with {result.status}: {told.strip()[-500:]}")
     if contender.check:
         contender.check(result)
     return result
+
+
+def measured_argv(contender: Contender, output: Path | str, errors: Path | str) -> list[str]:
+    """What runs it and prints what it took; its own output goes to these files."""
+    return [
+        *(str(tool("measure")), str(contender.limit), str(output), str(errors)),
+        *contender.argv,
+    ]
+
+
+def took(line: str) -> Run:
+    """What the program that measures has printed."""
+    wall, cpu, kilobytes, status = line.split()
+    return Run(float(wall), float(cpu), int(kilobytes) / 1024, status)
 
 
 def race(contenders: Sequence[Contender], rounds: int) -> dict[str, list[Run]]:

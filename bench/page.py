@@ -6,6 +6,8 @@ import os
 import string
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ def write(parts: Sequence[Part]) -> Path:
         targets=targets_table(targets),
         missed="\n".join(_explained(targets, missed)),
         parts="\n".join(line for part in parts for line in _shown(part)).rstrip(),
-        rounds=min(part.rounds for part in parts),
+        rounds=min((part.rounds for part in parts if part.rounds), default=0),
     )
     _PAGE.write_text(text)
     return _PAGE
@@ -74,5 +76,12 @@ def _shown(part: Part) -> Iterator[str]:
 
 
 def measured(names: Iterable[str]) -> list[Part]:
-    """What was measured last of these parts."""
-    return [part for name in names if (part := results.load(name)) is not None]
+    """What was measured last of each part; of what never was, the targets alone."""
+    return [results.load(name) or nothing_of(name, "Not measured yet.") for name in names]
+
+
+def nothing_of(name: str, why: str) -> Part:
+    """A part without figures."""
+    module = import_module(f"bench.parts.{name}")
+    targets = [replace(target, note="not measured") for target in module.TARGETS]
+    return Part(name, module.TITLE, why, [], targets, rounds=0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ SECRET = environment(BITBUCKET_TOKEN=TOKEN)
 LISTING = "/rest/api/1.0/repos?start=0&limit=100"
 _PROJECT, _SLUG = REPO.split("/")
 _PORT = 9115
-_MS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -106,18 +105,17 @@ class Exporter:
     def __init__(self, lab: Lab, process: subprocess.Popen[bytes]) -> None:
         self._lab = lab
         self._configs = 0
-        self._stat = Path("/proc", str(process.pid), "stat")
-        self._status = self._stat.with_name("status")
+        self._pid = process.pid
 
     def cpu(self) -> float:
         """CPU seconds it has spent so far."""
-        words = self._stat.read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / _MS
+        # What clock_getcpuclockid(3) makes of a process id; /proc has it in steps of 10 ms only.
+        return time.clock_gettime((~self._pid << 3) | 2)
 
     def peak(self) -> float:
         """MB of memory at the most."""
-        line = next(x for x in self._status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
+        lines = Path("/proc", str(self._pid), "status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
     def probes(self, hosts: Iterable[str], *, once: bool = False) -> Iterator[str]:
         """The URLs that make it ask each host all questions; `once`: each request only once."""

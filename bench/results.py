@@ -74,8 +74,10 @@ class Part:
 
     def show(self) -> str:
         """All of it for a terminal, in Markdown."""
-        tables = [f"### {table.heading}\n\n{table.text()}\n" for table in self.tables]
-        return "\n".join([f"## {self.title}\n", *tables, targets_table(self.targets)])
+        tables = [f"{table.heading}\n\n{table.text()}\n\n{table.note}\n" for table in self.tables]
+        return "\n".join(
+            [f"## {self.title}\n\n{self.text}\n", *tables, targets_table(self.targets)]
+        )
 
 
 def reached(

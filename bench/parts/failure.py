@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import count
@@ -10,6 +11,7 @@ from bench import peers
 from bench.bitbucket import ZONE
 from bench.measuring import Contender, Run, progress, run, seconds, spread, wall
 from bench.parts import Place, report_of
+from bench.program import ROOT
 from bench.results import Part, Table, Target, reached
 
 NAME = "failure"
@@ -22,6 +24,7 @@ _DISTANCE = 20
 _PATIENCE = 150  # seconds: the kernel gives up after 134
 TARGETS = (
     Target("failure-filtered", "time to the verdict when a port is filtered", 1.5, unit="s"),
+    Target("failure-worst", "the slowest of all faults in the gallery", 8, unit="s"),
     Target("failure-silent", "time to the verdict when a whole host is filtered", 1.5, unit="s"),
 )
 
@@ -81,8 +84,16 @@ def measure(place: Place) -> Part:
             notes[case.key] = "" if right else f"it says {told}"
     place.lab.distance(0)
     columns = ("", "bbdiag, median (least to most)", "says", "curl", "nc", "nmap", "check_http")
+    figures["failure-worst"] = _worst()
     targets = reached(TARGETS, figures, notes)
     return Part(NAME, TITLE, TEXT, [Table("", columns, rows)], targets, place.rounds)
+
+
+def _worst() -> float | None:
+    """Seconds of the slowest run in the gallery, as its page has it."""
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    found = re.search(r"worst (\d+\.\d+) s", page)
+    return float(found[1]) if found else None
 
 
 def _others(place: Place, host: str) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 from bench import bitbucket, peers
 from bench.bitbucket import KINDS, REPO, ZONE
@@ -18,6 +19,7 @@ from bench.measuring import (
     Summary,
     VoidError,
     cpu,
+    measured_argv,
     peak,
     progress,
     race,
@@ -25,6 +27,7 @@ from bench.measuring import (
     run,
     seconds,
     spread,
+    took,
     wall,
 )
 from bench.parts import Place
@@ -63,25 +66,45 @@ TARGETS = (
     Target(
         "fleet-held-up", "the last healthy one of a mixed fleet, to the last of a healthy one", 1.0
     ),
+    Target("fleet-causes", "told right, of 5,000 mixed targets", 100, unit="%", least=True),
     Target("fleet-alarms", "false alarms on healthy targets, in all these runs", 0, unit=""),
 )
 
 
 @dataclass(frozen=True)
 class Line:
-    """A report, and when it came."""
+    """What is kept of a report."""
 
-    after: float  # seconds from the start
-    report: dict[str, Any]
+    after: float  # seconds from the start until it came
+    host: str
+    cause: str | None
+    took: float  # seconds
 
-    @property
-    def host(self) -> str:
-        host: str = self.report["target"]["host"] or ""
-        return host
+    @classmethod
+    def of(cls, after: float, text: str) -> Line:
+        report = json.loads(text)
+        took = report["run"]["duration_ms"] / 1000
+        return cls(after, report["target"]["host"], report["root_cause"], took)
 
     @property
     def kind(self) -> str:
         return self.host.removesuffix("." + ZONE).rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A fleet whose lines were read as they came."""
+
+    lines: Sequence[Line]
+    run: Run
+
+    @property
+    def last(self) -> float:
+        """Seconds until the last line."""
+        return self.lines[-1].after
+
+    def of(self, kind: str) -> list[Line]:
+        return [line for line in self.lines if line.kind == kind]
 
 
 def measure(place: Place) -> Part:
@@ -92,10 +115,10 @@ def measure(place: Place) -> Part:
     some, many, most = (20, 60, 200) if place.quick else (100, 1000, 5000)
     figures: dict[str, float | None] = {}
     alarms = _Alarms()
-    full, probes, once = _full(place, many, figures, alarms)
+    full, runs, probes, once = _full(place, many, figures, alarms)
     tables = [
         full,
-        _sizes(place, (some, many, most), figures, alarms),
+        _sizes(place, (some, many, most), runs, figures, alarms),
         _mixed(place, many, figures, "fleet-held-up"),
         _mixed(place, most, figures),
         _shards(place, many),
@@ -110,8 +133,9 @@ def measure(place: Place) -> Part:
 
 def _full(
     place: Place, number: int, figures: dict[str, float | None], alarms: _Alarms
-) -> tuple[Table, int, int]:
-    """CPU beside blackbox_exporter's; how many probes it takes, and how many requests."""
+) -> tuple[Table, list[Run], int, int]:
+    """CPU beside blackbox_exporter's; bbdiag's runs, how many probes it takes, and how many of them
+    send something of their own."""
     hosts = _healthy(number)
     with peers.exporter(place.lab, hosts) as exporter:
         first = list(exporter.probes(hosts[:1]))
@@ -150,40 +174,41 @@ def _full(
         )
     columns = ("", "CPU per target", "×", "targets per CPU second", "wall time", "peak MB")
     heading = f"{number:,} healthy targets"
-    return Table(heading, columns, rows), probes, once
+    return Table(heading, columns, rows), runs[_OURS], probes, once
 
 
 def _sizes(
-    place: Place, sizes: Sequence[int], figures: dict[str, float | None], alarms: _Alarms
+    place: Place,
+    sizes: tuple[int, int, int],
+    known: list[Run],
+    figures: dict[str, float | None],
+    alarms: _Alarms,
 ) -> Table:
-    """Whether a target costs the same, however many there are."""
-    rows, spent, peaks = [], {}, {}
-    for number in sizes:
-        rounds = place.long_rounds if number == max(sizes) else place.rounds
-        contender = _fleet(place, _healthy(number), check=alarms.of(number))
-        runs = race([contender], rounds)[contender.name]
-        spent[number], peaks[number] = cpu(runs).median, peak(runs)
-        previous = [one for one in spent if one < number]
-        more = ""
-        if previous:
-            last = max(previous)
-            each = (spent[number] - spent[last]) / (number - last)
-            more = seconds(each)
-        rows.append(
-            [
-                f"{number:,}",
-                _per_target(cpu(runs), number),
-                more,
-                spread(wall(runs)),
-                f"{peaks[number]:.0f}",
-            ]
-        )
+    """Whether a target costs the same, however many there are; `known` are the runs of the middle
+    number."""
     some, many, most = sizes
+    measured = {many: known}
+    for number, rounds in ((some, place.rounds), (most, place.long_rounds)):
+        contender = _fleet(place, _healthy(number), check=alarms.of(number))
+        measured[number] = race([contender], rounds)[contender.name]
+    spent = {number: cpu(measured[number]).median for number in sizes}
+    peaks = {number: peak(measured[number]) for number in sizes}
     first = (spent[many] - spent[some]) / (many - some)
     second = (spent[most] - spent[many]) / (most - many)
     figures["fleet-flat"] = max(first, second) / min(first, second)
     figures["fleet-memory"] = peaks[most]
     figures["fleet-memory-flat"] = peaks[most] / peaks[many]
+    further = {some: "", many: seconds(first), most: seconds(second)}
+    rows = [
+        [
+            f"{number:,}",
+            _per_target(cpu(measured[number]), number),
+            further[number],
+            spread(wall(measured[number])),
+            f"{peaks[number]:.0f}",
+        ]
+        for number in sizes
+    ]
     columns = ("targets", "CPU per target", "CPU of each further one", "wall time", "peak MB")
     note = f"Of {most:,} targets there are {place.long_rounds} runs."
     return Table("However many", columns, rows, note)
@@ -193,68 +218,63 @@ def _mixed(
     place: Place, number: int, figures: dict[str, float | None], key: str | None = None
 ) -> Table:
     """Whether those that fail hold up the others, and are told from each other."""
-    fleet = _fleet(place, _mix(number))
-    used = run(replace(fleet, statuses=()))
-    if key is None:
-        figures["fleet-mixed-memory"] = used.peak
-    lasts: list[float] = []
-    bases: list[float] = []
+    fleet, base = _fleet(place, _mix(number)), _fleet(place, _healthy(number))
+    mixed: list[Followed] = []
+    healthy: list[Followed] = []
     for turn in range(place.long_rounds):
         progress(f"{turn}/{place.long_rounds} {number:,} mixed targets")
-        lines = _stream(fleet)
-        lasts.append(max(line.after for line in lines if line.kind == "healthy"))
+        mixed.append(_follow(fleet))
         if key is not None:
-            bases.append(max(line.after for line in _stream(_fleet(place, _healthy(number)))))
-    if key is not None:
-        figures[key] = Summary.of(lasts).median / Summary.of(bases).median
-    rows = []
-    for kind, cause in _CAUSES.items():
-        own = [line for line in lines if line.kind == kind]
-        told = Counter(line.report["root_cause"] for line in own)
-        right = sum(n for code, n in told.items() if code == cause)
-        took = Summary.of(line.report["run"]["duration_ms"] / 1000 for line in own)
-        arrived = sorted(line.after for line in own)
-        rows.append(
-            [
-                f"{kind} ({len(own):,})",
-                f"{right / len(own):.0%}",
-                spread(took),
-                seconds(arrived[0]),
-                seconds(arrived[len(arrived) // 2]),
-                seconds(arrived[-1]),
-            ]
-        )
+            healthy.append(_follow(base))
+    used = Summary.of(each.run.cpu for each in mixed).median / number
+    most = peak(each.run for each in mixed)
+    note = f"{seconds(used)} of CPU per target, {most:.0f} MB at the peak."
+    if key is None:
+        figures["fleet-mixed-memory"] = most
+        right = [line.cause == _CAUSES[line.kind] for each in mixed for line in each.lines]
+        figures["fleet-causes"] = 100 * sum(right) / len(right)
+    else:
+        alone = Summary.of(each.last for each in healthy)
+        among = Summary.of(each.of("healthy")[-1].after for each in mixed)
+        figures[key] = among.median / alone.median
+        note += f" A wholly healthy fleet as large had its last line after {spread(alone)}."
+    rows = [_kind(kind, cause, mixed[-1].of(kind)) for kind, cause in _CAUSES.items()]
     columns = ("kind", "told right", "a run", "first line", "half of them", "last line")
-    note = f"{used.cpu / number * 1000:.1f} ms of CPU per target, {used.peak:.0f} MB at the peak."
-    if bases:
-        note += (
-            f" A wholly healthy fleet of {number:,} had its last line after"
-            f" {spread(Summary.of(bases))}."
-        )
     return Table(f"{number:,} targets, mixed", columns, rows, note)
+
+
+def _kind(kind: str, cause: str | None, lines: Sequence[Line]) -> list[str]:
+    """What became of the targets of one kind."""
+    right = sum(line.cause == cause for line in lines)
+    return [
+        f"{kind} ({len(lines):,})",
+        f"{100 * right / len(lines):.4g} %",
+        spread(Summary.of(line.took for line in lines)),
+        seconds(lines[0].after),
+        seconds(lines[len(lines) // 2].after),
+        seconds(lines[-1].after),
+    ]
 
 
 def _shards(place: Place, number: int) -> Table:
     """The same fleet by two processes, whose lines are put together."""
     hosts = _healthy(number)
     whole = _fleet(place, hosts)
+    shards = [replace(whole, argv=[*whole.argv, "--shard", f"{i}/2"]) for i in (1, 2)]
     alone, both = [], []
     for turn in range(place.long_rounds):
         progress(f"{turn}/{place.long_rounds} shards")
-        lines = _stream(whole)
-        alone.append(max(line.after for line in lines))
-        shards = [replace(whole, argv=[*whole.argv, "--shard", f"{i}/2"]) for i in (1, 2)]
-        parts = _streams(shards)
-        both.append(max(line.after for part in parts for line in part))
-        found = Counter(line.host for part in parts for line in part)
-        if found != Counter(hosts):
+        alone.append(_follow(whole).last)
+        parts = _follow_all(shards)
+        both.append(max(part.last for part in parts))
+        if Counter(line.host for part in parts for line in part.lines) != Counter(hosts):
             raise VoidError("the shards together are not the whole fleet")
     base = Summary.of(alone)
     rows = [
         ["one process", spread(base), ratio(1, 1)],
         ["two shards", spread(Summary.of(both)), ratio(Summary.of(both).median, base.median)],
     ]
-    sizes = " and ".join(f"{len(part):,}" for part in parts)
+    sizes = " and ".join(f"{len(part.lines):,}" for part in parts)
     note = f"The shards had {sizes} targets; each target was in one of them."
     return Table(f"{number:,} targets in two shards", ("", "wall time", "×"), rows, note)
 
@@ -272,12 +292,15 @@ def _mix(number: int) -> list[str]:
     return [bitbucket.fleet(kinds[n % 10], n) for n in range(number)]
 
 
-def _fleet(place: Place, hosts: Iterable[str], *options: str, check: Any = None) -> Contender:
+def _fleet(
+    place: Place, hosts: Iterable[str], *options: str, check: Callable[[Run], None] | None = None
+) -> Contender:
     names = list(hosts)
     file = place.lab.path(f"fleet-{len(names)}-{names[-1]}")
     file.write_text("".join(f"https://{host}\n" for host in names))
     argv = [str(BBDIAG), "fleet", str(file), "--repo", REPO, *options]
-    return Contender(_OURS, argv, peers.SECRET, limit=3000, check=check)
+    statuses = ("0", "1", "4")  # a false alarm is counted, see below
+    return Contender(_OURS, argv, peers.SECRET, statuses, limit=3000, check=check)
 
 
 class _Alarms:
@@ -307,30 +330,28 @@ class _Alarms:
         )
 
 
-def _stream(fleet: Contender) -> list[Line]:
-    return _streams([fleet])[0]
+def _follow(fleet: Contender) -> Followed:
+    return _follow_all([fleet])[0]
 
 
-def _streams(fleets: Sequence[Contender]) -> list[list[Line]]:
+def _follow_all(fleets: Sequence[Contender]) -> list[Followed]:
     """Run them at the same time, and note when each line comes."""
-    from threading import Thread
-
-    found: list[list[tuple[float, str]]] = [[] for _ in fleets]
     began = time.monotonic()
 
-    def follow(fleet: Contender, lines: list[tuple[float, str]]) -> None:
+    def follow(number: int) -> list[tuple[float, str]]:
+        argv = measured_argv(fleets[number], "/dev/stdout", os.devnull)
         with subprocess.Popen(
-            fleet.argv, env=dict(fleet.env), stdout=subprocess.PIPE, text=True
+            argv, env=dict(fleets[number].env), stdout=subprocess.PIPE, text=True
         ) as process:
-            assert process.stdout is not None
-            lines += [(time.monotonic() - began, line) for line in process.stdout]
+            if process.stdout is None:
+                raise AssertionError
+            return [(time.monotonic() - began, line) for line in process.stdout]
 
-    threads = [Thread(target=follow, args=pair) for pair in zip(fleets, found, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [[Line(after, json.loads(text)) for after, text in lines] for lines in found]
+    with ThreadPoolExecutor(len(fleets)) as pool:
+        found = list(pool.map(follow, range(len(fleets))))
+    return [
+        Followed([Line.of(*line) for line in lines[:-1]], took(lines[-1][1])) for lines in found
+    ]
 
 
 def _per_target(total: Summary, number: int) -> str:
