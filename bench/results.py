@@ -49,7 +49,7 @@ class Target:
     def row(self) -> list[str]:
         """What, limit, reached, and whether it is met."""
         sign = "≥" if self.least else "≤"
-        places = 2 if self.unit in ("×", "s") else 0
+        places = 0 if self.unit in ("", "MB") else 2
         reached = "" if self.reached is None else f"{self.reached:.{places}f} {self.unit}"
         limit = f"{sign} {self.limit:g} {self.unit}".rstrip()
         return [

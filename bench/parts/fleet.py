@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import count
 
 from bench import bitbucket, peers
 from bench.bitbucket import KINDS, REPO, ZONE
@@ -54,6 +55,7 @@ _CAUSES = {
     "unauthorized": "auth-token-invalid",
     "healthy": None,
 }
+_files = count()
 _OURS, _ALL, _ONCE = "bbdiag fleet", "blackbox_exporter", "blackbox_exporter, each request once"
 _REACH, _PEER_REACH = "bbdiag fleet --only http", "blackbox_exporter, one http probe"
 TARGETS = (
@@ -295,9 +297,8 @@ def _mix(number: int) -> list[str]:
 def _fleet(
     place: Place, hosts: Iterable[str], *options: str, check: Callable[[Run], None] | None = None
 ) -> Contender:
-    names = list(hosts)
-    file = place.lab.path(f"fleet-{len(names)}-{names[-1]}")
-    file.write_text("".join(f"https://{host}\n" for host in names))
+    file = place.lab.path(f"fleet-{next(_files)}")
+    file.write_text("".join(f"https://{host}\n" for host in hosts))
     argv = [str(BBDIAG), "fleet", str(file), "--repo", REPO, *options]
     statuses = ("0", "1", "4")  # a false alarm is counted, see below
     return Contender(_OURS, argv, peers.SECRET, statuses, limit=3000, check=check)
@@ -313,14 +314,14 @@ class _Alarms:
     def of(self, number: int) -> Callable[[Run], None]:
         """What counts them in a run of so many targets; VoidError if some are missing."""
 
-        def count(done: Run) -> None:
+        def tally(done: Run) -> None:
             found = [json.loads(line) for line in done.output.splitlines()]
             if len(found) != number:
                 raise VoidError(f"{len(found)} reports of {number} targets: {done.errors[-300:]}")
             self.reports += number
             self.codes.update(one["problems"][0]["code"] for one in found if one["problems"])
 
-        return count
+        return tally
 
     def text(self) -> str:
         told = ", ".join(f"{count} × {code}" for code, count in self.codes.most_common())
