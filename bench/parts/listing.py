@@ -191,8 +191,8 @@ _PROSE = (
 
 
 def _write(folder: Path, host: str, total: int, most: int) -> None:
-    """The files of a listing whose pages hold `most` at most: START-LIMIT. Who asks for 100 first
-    goes on from there."""
+    """The files of a listing whose pages hold `most` at most: START-LIMIT. Who asks for less
+    at first goes on from there."""
     folder.mkdir(exist_ok=True)
     for old in folder.iterdir():
         old.unlink()
@@ -202,6 +202,5 @@ def _write(folder: Path, host: str, total: int, most: int) -> None:
     for first in (25, 100):
         if first < most:
             (folder / f"0-{first}").write_text(made.page(0, first, total))
-    if most > 100:
-        for start in range(100, total, most):
-            (folder / f"{start}-{most}").write_text(made.page(start, most, total))
+            for start in range(first, total, most):
+                (folder / f"{start}-{most}").write_text(made.page(start, most, total))
