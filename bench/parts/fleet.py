@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count as numbers
 
 from bench import bitbucket, peers
 from bench.bitbucket import KINDS, REPO, ZONE
@@ -55,7 +55,7 @@ _CAUSES = {
     "unauthorized": "auth-token-invalid",
     "healthy": None,
 }
-_files = count()
+_files = numbers()
 _OURS, _ALL, _ONCE = "bbdiag fleet", "blackbox_exporter", "blackbox_exporter, each request once"
 _REACH, _PEER_REACH = "bbdiag fleet --only http", "blackbox_exporter, one http probe"
 TARGETS = (
@@ -240,6 +240,14 @@ def _mixed(
         among = Summary.of(each.of("healthy")[-1].after for each in mixed)
         figures[key] = among.median / alone.median
         note += f" A wholly healthy fleet as large had its last line after {spread(alone)}."
+    wrong = Counter(
+        f"{line.cause or 'nothing'} instead of {_CAUSES[line.kind] or 'nothing'}"
+        for line in mixed[-1].lines
+        if line.cause != _CAUSES[line.kind]
+    )
+    if wrong:
+        told = ", ".join(f"{count} × {what}" for what, count in wrong.most_common())
+        note += f" Told wrong: {told}."
     rows = [_kind(kind, cause, mixed[-1].of(kind)) for kind, cause in _CAUSES.items()]
     columns = ("kind", "told right", "a run", "first line", "half of them", "last line")
     return Table(f"{number:,} targets, mixed", columns, rows, note)
