@@ -162,7 +162,11 @@ location ~ ^/rest/api/(1[.]0|latest)/repos$ {{
 if ($arg_permission) {{ rewrite ^ /=$answer last; }}
 {_ORDINARY}
 access_log {home.with_name("asked")} asked;
-root {home.with_name("pages")}; try_files /$first-$limit =404;
+root {home.with_name("pages")}; try_files /$first-$limit @beyond;
+}}
+location @beyond {{
+{_ORDINARY}
+return 200 '{{"size":0,"limit":$limit,"isLastPage":true,"values":[],"start":$first}}';
 }}
 {recorded}
 }}

@@ -81,7 +81,9 @@ def run(contender: Contender, slot: int = 0) -> Run:
         errors=told,
     )
     if contender.statuses and result.status not in contender.statuses:
-        raise VoidError(f"{contender.name} ended with {result.status}: {told.strip()[-500:]}")
+        raise VoidError(
+            f"{contender.name} ended with {result.status}: {told.strip().rpartition(chr(10))[2]}"
+        )
     if contender.check:
         contender.check(result)
     return result

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from bench import peers
 from bench.bitbucket import LISTINGS, REPO, TOKEN
@@ -92,7 +93,7 @@ def _compare(place: Place, repositories: int, most: int, distance: int) -> Outco
     ours = replace(peers.bbdiag(host, *options), statuses=(), check=complete)
     before = len(place.bitbucket.asked_pages)
     run(ours)
-    asked = place.bitbucket.asked_pages[before:]
+    asked = _existing(place.bitbucket.asked_pages[before:], repositories)
     runs = race([_curl(place, host, asked), ours], place.rounds)
     took = {name: wall(each).median for name, each in runs.items()}
     table = Table(heading, COLUMNS, compared(runs, "curl"))
@@ -111,6 +112,13 @@ def _read(done: Run) -> int:
                 return int(finding["evidence"]["seen"])
     problems = [(one["code"], one["message"]) for one in report["problems"]]
     raise VoidError(f"the listing was not read: {problems}")
+
+
+def _existing(paths: Sequence[str], total: int) -> list[str]:
+    """Those of the pages that hold something, each once, in order: who fetches several at a time
+    asks beyond the end."""
+    starts = {path: int(dict(parse_qsl(urlsplit(path).query)).get("start", 0)) for path in paths}
+    return sorted((path for path in starts if starts[path] < total), key=lambda path: starts[path])
 
 
 def _curl(place: Place, host: str, paths: Sequence[str]) -> Contender:
