@@ -161,7 +161,7 @@ server {{
 location ~ ^/rest/api/(1[.]0|latest)/repos$ {{
 if ($arg_permission) {{ rewrite ^ /=$answer last; }}
 {_ORDINARY}
-access_log {home.with_name("asked")} asked;
+access_log {home.with_name("asked")} asked; sub_filter_types none/at-all;
 root {home.with_name("pages")}; try_files /$first-$limit @beyond;
 }}
 location @beyond {{
