@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from diag.api import (
@@ -20,6 +19,7 @@ from diag.api import (
     Target,
     fail,
     ok,
+    record,
     scopes,
     skip,
     verdicts,
@@ -38,7 +38,7 @@ MAKE_ANEW = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Line:
     """One need: met by some of the scopes, or short of some; `seen`: a call has shown it."""
 

@@ -143,5 +143,6 @@ class Git(Troubles, Check):
         if channel is None or ctx.dialer.mapped(host, port):
             return ""
         seconds = min(TRACE_TIME, ctx.remaining - 1)
-        trace = net.hops.trace(channel.address, port, seconds, ctx.target.port)
+        with ctx.timed("connect", f"{channel.address} {port}, hop by hop"):
+            trace = net.hops.trace(channel.address, port, seconds, ctx.target.port)
         return "" if trace is None or trace.answered else f"; {trace.words}"

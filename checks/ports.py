@@ -79,6 +79,9 @@ class Ports(Check):
         for answer in net.doors.knock(list(ports), timeout=min(_PATIENCE, ctx.timeout)):
             if answer.sock is not None:
                 answer.sock.close()
+            started = round((answer.started - ctx.run.started) * 1000)
+            detail = f"{answer.address} {answer.port}"
+            ctx.record("connect", detail, started, round(answer.elapsed_ms))
             port = ports[net.doors.Door(answer.address, answer.port)]
             known = answers.get(port)
             if known is None or (known.kind != "open" and answer.kind in _WORDS):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diag.api import (
@@ -19,6 +18,7 @@ from diag.api import (
     fail,
     net,
     ok,
+    replace,
     try_ways,
     unknown,
 )

@@ -275,7 +275,7 @@ class Tcp(Check):
             return deeper
         told |= {"where": "", "whom": ""}
         remedy = None
-        if trace := _trace(main, aside, others, ctx.remaining - _LEFT_OVER):
+        if trace := _trace(ctx, main, aside, others):
             if main.kind == "silent" and trace.answered:
                 return self.UNCLEAR(**told, why="a moment later it did answer")
             told |= _on_the_way(main, trace)
@@ -295,7 +295,8 @@ class Tcp(Check):
                 told |= {"reset_hops": look.reset_hops, "host_hops": look.host_hops}
                 return self.MIDDLEBOX(**told, reference=look.reference)
         if main.kind in {"silent", "prohibited"}:
-            sources = net.tcp.by_source(main.address, main.port, min(1.0, ctx.timeout))
+            with ctx.timed("connect", f"{main.address} {main.port}, from each own address"):
+                sources = net.tcp.by_source(main.address, main.port, min(1.0, ctx.timeout))
             if sources and sources[0].kind == "open":
                 return self.UNCLEAR(**told, why="a moment later it did answer")
             if sources and sources[1].kind == "open":
@@ -352,7 +353,7 @@ def _told(answer: Answer) -> dict[str, Any]:
 
 
 def _trace(
-    main: Answer, aside: Sequence[Answer], others: Sequence[int], seconds: float
+    ctx: Context, main: Answer, aside: Sequence[Answer], others: Sequence[int]
 ) -> net.hops.Trace | None:
     """How far connects get, beside a port of the same address that does answer, else UDP; nothing
     but the port itself where `others` are not to be touched."""
@@ -362,7 +363,9 @@ def _trace(
     if main.kind == "silent" and others:
         best = {one.kind: one.port for one in aside if one.address == main.address}
         beside = best.get("open", best.get("refused", net.hops.UDP))
-    return net.hops.trace(main.address, main.port, min(_TRACE_TIME, seconds), beside)
+    seconds = min(_TRACE_TIME, ctx.remaining - _LEFT_OVER)
+    with ctx.timed("connect", f"{main.address} {main.port}, hop by hop"):
+        return net.hops.trace(main.address, main.port, seconds, beside)
 
 
 def _on_the_way(main: Answer, trace: net.hops.Trace) -> dict[str, Any]:

@@ -343,7 +343,8 @@ class Tls(Check):
         if shaken.verify_code in net.tls.ISSUER_CODES and ctx.trust.complete():
             shaken = way.open(ctx.trust.context(), way.host)
         if shaken.failure not in {None, "verify"}:
-            fault = net.tls_faults.refusal(way, shaken)
+            with ctx.timed("tls", f"{target.netloc}, looking closer"):
+                fault = net.tls_faults.refusal(way, shaken)
             yield self._finding(ctx, fault, shaken)
             if fault.code == self.INTERMITTENT.code:
                 shaken = way.open(ctx.trust.context(), way.host)
@@ -384,9 +385,9 @@ class Tls(Check):
                 if ctx.settings.insecure:
                     yield Wire(secure=True, verified=False)
                 return
-        public = net.tls_way.is_public(way, ctx.trust, shaken)
         ctx.dialer.park(ctx.target.host, ctx.target.port, shaken.sock)
-        yield Wire(secure=True, verified=True, version=shaken.version, publicly_trusted=public)
+        yield Wire(secure=True, verified=True, version=shaken.version)
+        public = net.tls_way.is_public(way, ctx.trust, shaken)
         left = peer.not_after - time.time()
         evidence: dict[str, Any] = {
             "subject": ctx.quote(peer.subject),
@@ -464,13 +465,14 @@ class Tls(Check):
     # a certificate that did not pass
 
     def _refused(self, ctx: Context, way: Way, shaken: Handshake) -> Iterator[Finding | Fact]:
-        found = net.tls_faults.examine(
-            way,
-            ctx.trust,
-            shaken,
-            partial(self._is_bitbucket, ctx),
-            partial(self._fetch, ctx) if ctx.settings.fetch_issuers else None,
-        )
+        with ctx.timed("tls", f"{ctx.target.netloc}, looking closer"):
+            found = net.tls_faults.examine(
+                way,
+                ctx.trust,
+                shaken,
+                partial(self._is_bitbucket, ctx),
+                partial(self._fetch, ctx) if ctx.settings.fetch_issuers else None,
+            )
         if found.dates is not None:
             yield CertificateDates(*found.dates)
             yield from self._server_time(ctx)

@@ -20,7 +20,7 @@ from diag.asking_cloud import (
     cloud_trouble,
 )
 from diag.check import Check
-from diag.context import Context, DeadlineExceededError, Timing
+from diag.context import Context, DeadlineExceededError
 from diag.facts import (
     Addresses,
     CertificateDates,
@@ -51,7 +51,10 @@ from diag.facts import (
     Wire,
 )
 from diag.model import Finding, Json, Owner, Status, Verdict, fail, ok, skip, unknown, warn
+from diag.record import record, replace
 from diag.report import CheckResult, Problem, Report, Style, sentence
+from diag.timings import Spent, Step, Timing
+from diag.waterfall import waterfall
 from diag.ways import try_ways
 
 __all__ = [
@@ -91,7 +94,9 @@ __all__ = [
     "Route",
     "Running",
     "ServerTime",
+    "Spent",
     "Status",
+    "Step",
     "Style",
     "Target",
     "Timing",
@@ -110,6 +115,8 @@ __all__ = [
     "fail",
     "net",
     "ok",
+    "record",
+    "replace",
     "said",
     "scopes",
     "sentence",
@@ -123,5 +130,6 @@ __all__ = [
     "unknown",
     "verdicts",
     "warn",
+    "waterfall",
     "why_no_ssh",
 ]

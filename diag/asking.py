@@ -234,7 +234,7 @@ def ssh_greeting(
     finally:
         spent = round((time.monotonic() - before) * 1000)
         ctx.record("connect", f"ssh {host}:{port}", started, spent)
-    with sock:
+    with sock, ctx.timed("connect", f"ssh {host}:{port}, its greeting"):
         return net.ssh.banner(sock, max(0.001, end - time.monotonic()))
 
 

@@ -14,6 +14,13 @@ def unseen(character: str) -> bool:
     return unicodedata.category(character) in _CATEGORIES or character in _LOOK_EMPTY
 
 
+def visible(text: str) -> str:
+    """`text` without what is unseen."""
+    if text.isascii() and text.isprintable() and " " not in text:
+        return text  # as nearly all is: looking at each character takes a hundred times longer
+    return "".join(character for character in text if not unseen(character))
+
+
 def describe(character: str) -> str:
     """Its code point and name: "U+200B ZERO WIDTH SPACE"."""
     number = ord(character)

@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diag.facts import Credential, Fact, Route, Target
 from diag.target import WEBSITE, parse
+from diag.timings import Timing
 
 if TYPE_CHECKING:
     from diag.check import Check
@@ -36,26 +36,34 @@ class DeadlineExceededError(Exception):
     """The run's deadline is over: what is still under way is given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """One stretch of time: `what` is dns, connect, tls or request; times in milliseconds."""
-
-    what: str
-    detail: str
-    started_ms: int
-    duration_ms: int
-
-
 class Run:
     """What all checks of one run share: clock, facts, scrubber and the network services."""
 
-    def __init__(self, settings: Settings, scrubber: Scrubber) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        scrubber: Scrubber,
+        trust: Trust | None = None,
+        *,
+        alone: bool = True,
+    ) -> None:
+        """`trust` may be shared with other runs; `alone`: nothing else waits for this machine."""
         self.settings = settings
         self.scrubber = scrubber
+        self.alone = alone
+        self._trust = trust
         self.facts: dict[type[Fact], Fact] = {}
         self.started = time.monotonic()
         self.timings: dict[str, list[Timing]] = {}
         self.lock = threading.Lock()
+        self._words: dict[tuple[bool, ...], dict[str, str]] = {}
+
+    def words(self) -> dict[str, str]:
+        """The words of messages, as far as the facts tell: see `words`."""
+        key = tuple(fact in self.facts for fact in (Target, Credential, Route))
+        if key not in self._words:
+            self._words[key] = words(self.settings, self.facts)
+        return self._words[key]
 
     def remaining(self) -> float:
         """Seconds left for the network, never negative."""
@@ -73,7 +81,7 @@ class Run:
     def trust(self) -> Trust:
         from diag.net.tls import Trust
 
-        return Trust(self.settings.ca_file)
+        return self._trust or Trust(self.settings.ca_file)
 
     @cached_property
     def dialer(self) -> Dialer:
@@ -167,9 +175,17 @@ class Context:
         finally:
             self.record(what, detail, start, self.run.elapsed_ms() - start)
 
-    def record(self, what: str, detail: str, started_ms: int, duration_ms: int) -> None:
-        """Record a stretch of time that was measured elsewhere."""
-        timing = Timing(what, self.quote(detail), started_ms, duration_ms)
+    def record(
+        self,
+        what: str,
+        detail: str,
+        started_ms: int,
+        duration_ms: int,
+        wait_ms: int | None = None,
+        read_ms: int | None = None,
+    ) -> None:
+        """Record a stretch of time that was measured elsewhere; see `Timing`."""
+        timing = Timing(what, self.quote(detail), started_ms, duration_ms, wait_ms, read_ms)
         with self.run.lock:
             self.run.timings.setdefault(self._check.id, []).append(timing)
 

@@ -1,15 +1,15 @@
 """The vocabulary of the tool: what one check establishes and another builds on.
 
-Every fact is a frozen dataclass. A check yields it, the runner keeps it, and hands it to the checks
+Every fact is a record. A check yields it, the runner keeps it, and hands it to the checks
 that declare it in `requires` or `after`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
+from diag.record import field, record
 from diag.scopes import Vocabulary, vocabulary
 from diag.secret import Secret
 
@@ -20,7 +20,7 @@ class Fact:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target(Fact):
     """What the user wants to reach, read out of whatever was pasted. From check `input`."""
 
@@ -50,7 +50,7 @@ class Target(Fact):
         return self.origin + self.context
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Credential(Fact):
     """The secret and how it is to be sent; `secret` is None in an anonymous run. From `input`.
 
@@ -64,7 +64,7 @@ class Credential(Fact):
     source: str = "none"  # "$BITBUCKET_TOKEN", "file token.txt", …
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Route(Fact):
     """How to get out: directly or through a proxy, and what decided it. From check `proxy`."""
 
@@ -72,7 +72,7 @@ class Route(Fact):
     decided_by: str = "no proxy variable is set"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Addresses(Fact):
     """What the host name resolves to, in the order the system would try them. From `dns`."""
 
@@ -81,7 +81,7 @@ class Addresses(Fact):
     source: str = "system"  # "system", "literal", "connect-to", "hosts"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Channel(Fact):
     """A TCP connection (or a proxy's tunnel) to the target's port can be had. From `tcp`, `proxy`.
 
@@ -94,17 +94,16 @@ class Channel(Fact):
     rtt_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wire(Fact):
     """The HTTP requests may travel: TLS is up, or the user asked for plain http. From `tls`."""
 
     secure: bool  # TLS
     verified: bool  # its certificate passed verification; without it no secret is sent over TLS
     version: str | None = None  # "TLSv1.3"
-    publicly_trusted: bool | None = None  # by the Mozilla bundle as well
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServerTime(Fact):
     """The server's `Date` header against this machine's clock. From `tls` (dates in doubt: read
     over an unverified connection, without any secret) or `http`."""
@@ -114,7 +113,7 @@ class ServerTime(Fact):
     uncertainty: float  # seconds: the round trip, and the header's resolution of one second
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CertificateDates(Fact):
     """The validity of the served certificates, when it is what failed. From `tls`."""
 
@@ -122,7 +121,7 @@ class CertificateDates(Fact):
     not_after: float  # the earliest end
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """What one question to the instance brought, asked without secret: part of `Instance`."""
 
@@ -134,7 +133,7 @@ class Reply:
     request_id: str | None = None  # X-AREQUESTID: under this, Bitbucket's log has it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Instance(Fact):
     """Bitbucket itself answered, here is its base. From check `http`."""
 
@@ -145,14 +144,14 @@ class Instance(Fact):
     properties: Reply = field(default_factory=Reply)  # of application-properties
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Running(Fact):
     """`/status` says RUNNING (or cannot be read, which proves nothing). From check `server`."""
 
     state: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Version(Fact):
     """Product version from application-properties. From check `version`."""
 
@@ -161,7 +160,7 @@ class Version(Fact):
     display_name: str = "Bitbucket"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Identity(Fact):
     """Who the server takes us for. From check `auth`.
 
@@ -181,7 +180,7 @@ class Identity(Fact):
         return "nobody in particular" if self.kind == "anonymous" else "the token"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CloudAccess(Fact):
     """What Bitbucket Cloud says about the credential in the headers of its answers. From
     `cloud-auth`."""
@@ -200,7 +199,7 @@ class CloudAccess(Fact):
         return self.app or self.kind.endswith("_access_token")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CloudTried:
     """What came of doing a thing that a product needs: part of `CloudReads` and `CloudHooks`.
 
@@ -214,7 +213,7 @@ class CloudTried:
     granted: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CloudReads(Fact):
     """The wanted repository is there, or only a scope is in the way of telling; and what may be
     read of it. From `cloud-repository`."""
@@ -224,14 +223,14 @@ class CloudReads(Fact):
     tried: tuple[CloudTried, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CloudHooks(Fact):
     """What came of asking for the webhooks of the wanted repository. From `cloud-permission`."""
 
     tried: tuple[CloudTried, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Link(Fact):
     """One absolute link that the server wrote about itself."""
 
@@ -242,7 +241,7 @@ class Link(Fact):
     count: int = 1  # how many links of this kind and base were seen; this one is the first
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Repository(Fact):
     """One repository of a listing."""
 
@@ -255,7 +254,7 @@ class Repository(Fact):
     links: tuple[Link, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Repositories(Fact):
     """The listing, as far as it was read. From check `repos`."""
 
@@ -266,14 +265,14 @@ class Repositories(Fact):
     links: tuple[Link, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Realm(Fact):
     """The base URL that Bitbucket names in the OAuth realm of a 401. From `auth`, `repos`."""
 
     link: Link
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Clone(Fact):
     """The clone links of the wanted (or first) repository. From check `repos`."""
 
@@ -283,7 +282,7 @@ class Clone(Fact):
     ssh: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CloneTried(Fact):
     """The clone path over HTTP was tried, whatever came of it: what may cost us the secret (a 401)
     can be asked now. From check `git`."""
@@ -291,7 +290,7 @@ class CloneTried(Fact):
     limited: bool = False  # nothing more is let through: a rate limit
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Delivery:
     """What Bitbucket noted down of one call of a webhook: part of `Webhook`."""
 
@@ -301,7 +300,7 @@ class Delivery:
     lasted: float | None = None  # seconds
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Webhook:
     """One webhook of Bitbucket Data Center, without its secrets: part of `Webhooks`."""
 
@@ -315,7 +314,7 @@ class Webhook:
     inherited: bool = False  # it belongs to the project
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Webhooks(Fact):
     """The secret administers the wanted repository, so that its webhooks are shown to it. From
     `permission`."""

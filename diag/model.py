@@ -7,9 +7,10 @@ check that concludes it. Calling a verdict with evidence makes a *finding*.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeAlias, get_args
+
+from diag.record import record
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Owner = Literal[
@@ -44,7 +45,7 @@ class Status(StrEnum):
 _SEVERITY = (Status.SKIP, Status.OK, Status.WARN, Status.UNKNOWN, Status.FAIL, Status.ERROR)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verdict:
     """A conclusion with everything a person needs to act on it.
 
@@ -80,7 +81,7 @@ class Verdict:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """A verdict reached on evidence."""
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from diag.record import record
 from diag.scopes import NEEDS
 
 FORMAT = 1  # of the files
@@ -24,7 +24,7 @@ class ProfileError(ValueError):
     """A profile that cannot be used: which file, which key, and what is allowed there."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Egress:
     """One address range that the product connects from."""
 
@@ -32,7 +32,7 @@ class Egress:
     published_as: str  # as the vendor writes it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CloudScopes:
     """What a credential for Bitbucket Cloud has to allow, as needs of `diag.scopes`: before and
     after the webhooks exist, and besides with credentials of one kind. Empty: not known."""
@@ -54,7 +54,7 @@ class CloudScopes:
         return tuple(dict.fromkeys((*always, *kinds.get(credential, ends))))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hooks:
     """How the product's webhooks in Bitbucket Data Center look: patterns, in which "*" stands for
     anything. No `url`: that is not known."""
@@ -67,7 +67,7 @@ class Hooks:
     checked: date | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Profile:
     """What one product needs of Bitbucket."""
 

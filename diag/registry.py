@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any, Protocol
 
 from diag.check import Check
+from diag.record import record
 from diag.report import Report, Style
 
 GROUPS = ("diag.checks", "diag.reports")
@@ -29,7 +32,7 @@ class Renderer(Protocol):
         """The whole report as text."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Broken:
     """A plug-in that could not be loaded: told once, never the end of a run."""
 
@@ -37,7 +40,7 @@ class Broken:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Checks:
     """All checks, in the order of the report."""
 
@@ -120,9 +123,41 @@ def _modules(package: str) -> list[pkgutil.ModuleInfo]:
 
 
 def _entry_points(group: str) -> Any:
+    if not _may_be_announced(group):
+        return ()
     from importlib.metadata import entry_points
 
     return entry_points(group=group)
+
+
+def _may_be_announced(group: str) -> bool:
+    """Whether any distribution may have entry points of that group.
+
+    `importlib.metadata` takes 20 ms to load, as long as a run takes on the network; mostly there is
+    no plug-in, and a glance into the files that it would read shows that.
+    """
+    if any(
+        hasattr(finder, "find_distributions") and finder is not PathFinder
+        for finder in sys.meta_path
+    ):
+        return True
+    wanted = f"[{group}]".encode()
+    for place in dict.fromkeys(sys.path):
+        try:
+            inside = os.listdir(place or ".")  # noqa: PTH208 - faster
+        except NotADirectoryError:
+            return True  # an archive
+        except OSError:
+            continue
+        for name in inside:
+            if name.endswith((".dist-info", ".egg-info")):
+                try:
+                    with open(f"{place or '.'}/{name}/entry_points.txt", "rb") as file:  # noqa: PTH123 - faster
+                        if wanted in file.read():
+                            return True
+                except OSError:
+                    continue
+    return False
 
 
 def _plugins(group: str) -> Iterator[tuple[str, Any]]:

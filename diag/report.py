@@ -5,13 +5,15 @@ The report owns status, order, counts and exit status; a renderer only shows the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from diag.fields import Fields
 from diag.model import Finding, Json, Status
+from diag.record import field, record, replace
+from diag.timings import Spent, Step, Timing, ordered, spent
 
 SCHEMA_VERSION = 1
 TOOL = "bbdiag"
@@ -23,6 +25,20 @@ def timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def new_id() -> str:
+    """The id of a run: 32 hexadecimal digits, by chance."""
+    return os.urandom(16).hex()
+
+
+def hostname() -> str:
+    """The name of this machine."""
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import platform
+
+    return platform.node()
+
+
 def sentence(text: str) -> str:
     """A message as a sentence: a capital unless it begins with a name or address, a full stop."""
     first = text.split(" ", 1)[0]
@@ -31,7 +47,7 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?", "…")) else text + "."
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Because:
     """Why a check did not run: what another check found."""
 
@@ -42,7 +58,7 @@ class Because:
         return {"check": self.check, "code": self.code}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FindingResult:
     """A finding with its texts filled in and scrubbed."""
 
@@ -60,7 +76,7 @@ class FindingResult:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Problem:
     """A finding that somebody must act on."""
 
@@ -86,23 +102,7 @@ class Problem:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class TimingResult:
-    what: str
-    detail: str
-    started_ms: int
-    duration_ms: int
-
-    def to_json(self) -> dict[str, Json]:
-        return {
-            "what": self.what,
-            "detail": self.detail,
-            "started_ms": self.started_ms,
-            "duration_ms": self.duration_ms,
-        }
-
-
-@dataclass(frozen=True, slots=True)
+@record
 class CheckResult:
     """How one check ended. Times are in milliseconds since the run began."""
 
@@ -113,7 +113,7 @@ class CheckResult:
     duration_ms: int | None = None
     skipped_because: Because | None = None
     findings: tuple[FindingResult, ...] = ()
-    timings: tuple[TimingResult, ...] = ()
+    timings: tuple[Timing, ...] = ()
 
     @property
     def headline(self) -> FindingResult | None:
@@ -135,7 +135,7 @@ class CheckResult:
         return result
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunInfo:
     id: str
     started_at: str  # RFC 3339, UTC, milliseconds
@@ -157,7 +157,7 @@ class RunInfo:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TargetInfo:
     input: str
     kind: str = "unknown"
@@ -179,7 +179,7 @@ class TargetInfo:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Report:
     """One diagnosis."""
 
@@ -217,6 +217,16 @@ class Report:
             return f"Nothing failed, but only {run} of {len(self.checks)} checks were run."
         return "Everything that was asked for works."
 
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All that was timed, by its start."""
+        return ordered((check.id, check.timings) for check in self.checks)
+
+    @property
+    def spent(self) -> Spent:
+        """Where the time of the run went."""
+        return spent(self.steps, self.run.duration_ms)
+
     def exit_status(self, *, strict: bool = False) -> int:
         """The exit status of the contract."""
         if self.run.interrupted:
@@ -232,10 +242,13 @@ class Report:
 
     def to_json(self) -> dict[str, Json]:
         """The document of the contract."""
+        run = self.run.to_json()
+        if self.steps:
+            run["spent_ms"] = self.spent.to_json()
         return {
             "schema_version": SCHEMA_VERSION,
             "tool": {"name": TOOL, "version": self.version},
-            "run": self.run.to_json(),
+            "run": run,
             "target": self.target.to_json(),
             "profile": {"name": self.profile, "stage": self.stage},
             "verdict": str(self.verdict),
@@ -325,18 +338,20 @@ def _check(fields: Fields) -> CheckResult:
             for item in fields.parts("findings")
         ),
         tuple(
-            TimingResult(
+            Timing(
                 item.get("what", str),
                 item.get("detail", str),
                 item.get("started_ms", int),
                 item.get("duration_ms", int),
+                item.get("wait_ms", int) if "wait_ms" in item else None,
+                item.get("read_ms", int) if "read_ms" in item else None,
             )
             for item in (fields.parts("timings") if "timings" in fields else ())
         ),
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Style:
     """How a renderer may draw."""
 
@@ -345,17 +360,17 @@ class Style:
     timings: bool = False
 
 
-@dataclass(slots=True)
 class Outcome:
     """How a check went, before its consequences are sorted out."""
 
-    id: str
-    title: str
-    findings: list[tuple[Finding, FindingResult, Problem]] = field(default_factory=list)
-    started_ms: int | None = None
-    duration_ms: int | None = None
-    because: Because | None = None
-    timings: Sequence[TimingResult] = ()
+    def __init__(self, check_id: str, title: str) -> None:
+        self.id = check_id
+        self.title = title
+        self.findings: list[tuple[Finding, FindingResult, Problem]] = []
+        self.started_ms: int | None = None
+        self.duration_ms: int | None = None
+        self.because: Because | None = None
+        self.timings: Sequence[Timing] = ()
 
     @property
     def worst(self) -> FindingResult | None:

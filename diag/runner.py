@@ -1,4 +1,4 @@
-"""Runs the checks of a plan: each in a thread of its own, as soon as the facts it needs are there.
+"""Runs the checks of a plan, each as soon as the facts it needs are there.
 
 The runner ends by the deadline whatever the checks do: threads are daemons, and one that is still
 waiting then is left behind and reported as not finished.
@@ -6,20 +6,20 @@ waiting then is left behind and reported as not finished.
 
 from __future__ import annotations
 
-import platform
 import threading
 import traceback
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from diag import credentials, texts
 from diag import target as targets
 from diag.check import Check
-from diag.context import Context, DeadlineExceededError, Run, words
+from diag.context import Context, DeadlineExceededError, Run
 from diag.facts import Fact, Target
 from diag.model import Finding, Json, Status, Verdict, skip, unknown
-from diag.plan import Plan
+from diag.plan import Agenda, Plan
 from diag.report import (
     LEFT_OUT_CODE,
     Because,
@@ -29,13 +29,17 @@ from diag.report import (
     Report,
     RunInfo,
     TargetInfo,
-    TimingResult,
     conclude,
+    hostname,
+    new_id,
     timestamp,
 )
 from diag.secret import Scrubber
 from diag.settings import Settings
 from diag.version import VERSION
+
+if TYPE_CHECKING:
+    from diag.net.tls import Trust
 
 UNFINISHED = unknown(
     "check-unfinished",
@@ -60,7 +64,12 @@ Progress = Callable[[str, str], None]  # (check id, "started" or its status)
 
 
 class Runner:
-    """One run of a plan."""
+    """One run of a plan.
+
+    `alone`: nothing else is to be done meanwhile, so that checks run side by side, each in a thread
+    of its own, and further connections are opened ahead. Else they take turns in the thread of the
+    caller, over one connection where that will do: in a fleet other targets use the time.
+    """
 
     def __init__(
         self,
@@ -68,15 +77,18 @@ class Runner:
         plan: Plan,
         scrubber: Scrubber | None = None,
         progress: Progress | None = None,
+        *,
+        trust: Trust | None = None,
+        alone: bool = True,
     ) -> None:
         self.settings = settings
         self.plan = plan
-        self.run = Run(settings, scrubber or Scrubber())
+        self.run = Run(settings, scrubber or Scrubber(), trust, alone=alone)
         credentials.teach(self.run.scrubber, settings)
         self._progress = progress or (lambda _check, _event: None)
         self._outcomes = {check.id: Outcome(check.id, check.title) for check in plan.chosen}
-        self._waiting = list(plan.chosen)
-        self._running: set[str] = set()
+        self._agenda = Agenda(plan)
+        self._running: dict[str, type[Check]] = {}
         self._changed = threading.Condition()
         self._closed = False  # no outcome is changed any more
 
@@ -84,10 +96,13 @@ class Runner:
         """Run until everything has ended, the deadline is over, or Ctrl-C."""
         started_at = datetime.now(UTC)
         interrupted = False
-        # The HTTP library takes longest to load: that is done while name and address are looked up.
-        threading.Thread(target=self.run.preload, daemon=True).start()
         try:
-            self._loop()
+            if self.run.alone:
+                # Libraries load while name and address are looked up.
+                threading.Thread(target=self.run.preload, daemon=True).start()
+                self._side_by_side()
+            else:
+                self._by_turns()
         except KeyboardInterrupt:
             interrupted = True
         with self._changed:
@@ -99,7 +114,7 @@ class Runner:
                 outcome = self._outcomes[check_id]
                 if outcome.started_ms is not None:
                     outcome.duration_ms = self.run.elapsed_ms() - outcome.started_ms
-            for check in self._waiting:
+            for check in self._agenda.waiting:
                 if self._applies(check):
                     self._skip(check)
                 else:
@@ -109,54 +124,65 @@ class Runner:
 
     # scheduling
 
-    def _loop(self) -> None:
+    def _side_by_side(self) -> None:
         with self._changed:
-            while self._waiting or self._running:
-                while self._start_ready():
-                    pass
-                if not self._running:
-                    return
+            while True:
+                for check in self._start_ready():
+                    threading.Thread(target=self._work, args=(check,), daemon=True).start()
                 left = self.run.cutoff()
-                if left <= 0:
+                if not self._running or left <= 0:
                     return
                 self._changed.wait(left)
 
-    def _start_ready(self) -> bool:
-        """Start, or skip, every check whose facts are settled; whether that changed anything."""
-        moved = False
-        for check in list(self._waiting):
-            if not all(self._settled(fact) for fact in (*check.requires, *check.after)):
-                continue
-            self._waiting.remove(check)
-            moved = True
-            if not self._applies(check):
-                del self._outcomes[check.id]  # another product's check is no part of this report
-            elif all(fact in self.run.facts for fact in check.requires):
-                self._running.add(check.id)
-                self._outcomes[check.id].started_ms = self.run.elapsed_ms()
-                self._progress(check.id, "started")
-                threading.Thread(target=self._work, args=(check,), daemon=True).start()
-            else:
-                self._skip(check)
-        return moved
+    def _by_turns(self) -> None:
+        """A check that has established a fact lets those go first that waited for it."""
+        turns: deque[tuple[type[Check], Iterator[Fact]]] = deque()
+        while self.run.cutoff() > 0:
+            with self._changed:
+                started = self._start_ready()
+            turns.extendleft((check, self._steps(check)) for check in reversed(started))
+            if not turns:
+                return
+            check, steps = turns.popleft()
+            if next(steps, None) is not None:
+                turns.append((check, steps))
+
+    def _start_ready(self) -> list[type[Check]]:
+        """The checks that can start now; those that cannot run are skipped on the way."""
+        started: list[type[Check]] = []
+        while ready := self._agenda.ready():
+            for check in ready:
+                if not self._applies(check):
+                    del self._outcomes[check.id]  # another product's check is no part of the report
+                    self._agenda.ended(check)
+                elif all(fact in self.run.facts for fact in check.requires):
+                    self._running[check.id] = check
+                    self._outcomes[check.id].started_ms = self.run.elapsed_ms()
+                    self._progress(check.id, "started")
+                    started.append(check)
+                else:
+                    self._skip(check)
+                    self._agenda.ended(check)
+        return started
 
     def _applies(self, check: type[Check]) -> bool:
         target = self.run.facts.get(Target)
         return (target.kind if isinstance(target, Target) else "datacenter") in check.kinds
 
-    def _settled(self, fact: type[Fact]) -> bool:
-        if fact in self.run.facts:
-            return True
-        busy = self._running | {check.id for check in self._waiting}
-        return not any(check.id in busy for check in self.plan.providers(fact))
+    def _work(self, check: type[Check]) -> None:
+        for _ in self._steps(check):
+            pass
 
-    def _work(self, check_type: type[Check]) -> None:
+    def _steps(self, check_type: type[Check]) -> Iterator[Fact]:
+        """Run a check, and stop after each fact that it establishes."""
         check_id = check_type.id
         try:
             check = check_type()
             for item in check.run(Context(self.run, check)):
                 if not self._take(check, item):
                     return
+                if isinstance(item, Fact):
+                    yield item
         except DeadlineExceededError:
             self._end(check_id, UNFINISHED(check=check_id, deadline=f"{self.settings.deadline:g}"))
         except Exception as error:  # a crash of one check is that check's error
@@ -175,6 +201,7 @@ class Runner:
                 self._add(check.id, item)
             elif type(item) in check.provides:
                 self.run.facts[type(item)] = item
+                self._agenda.established(type(item))
                 self._changed.notify_all()
             else:
                 raise TypeError(f"{type(item).__name__} is not among what it provides")
@@ -188,7 +215,7 @@ class Runner:
                 self._add(check_id, finding)
             outcome = self._outcomes[check_id]
             outcome.duration_ms = self.run.elapsed_ms() - (outcome.started_ms or 0)
-            self._running.discard(check_id)
+            self._agenda.ended(self._running.pop(check_id))
             worst = outcome.worst
             self._progress(check_id, str(worst.status) if worst else "ok")
             self._changed.notify_all()
@@ -223,7 +250,7 @@ class Runner:
         scrubber = self.run.scrubber
         evidence = scrubber.json(finding.evidence)
         assert isinstance(evidence, dict)  # noqa: S101 - the scrubber keeps the shape
-        values = {**words(self.settings, self.run.facts), **finding.evidence}
+        values = {**self.run.words(), **finding.evidence}
         message = self._fill(finding.verdict.message, values)
         problem = Problem(
             finding.code,
@@ -245,10 +272,9 @@ class Runner:
         return self.run.scrubber.text(texts.command(template, values))
 
     def _report(self, started_at: datetime, interrupted: bool) -> Report:
-        for check_id, timings in self.run.timings.items():
-            self._outcomes[check_id].timings = [
-                TimingResult(t.what, t.detail, t.started_ms, t.duration_ms) for t in timings
-            ]
+        with self.run.lock:  # who is left behind may still be recording
+            for check_id, timings in self.run.timings.items():
+                self._outcomes[check_id].timings = tuple(timings)
         left_out = [Outcome(check.id, check.title) for check in self.plan.left_out]
         for outcome in left_out:
             self._outcomes[outcome.id] = outcome
@@ -263,11 +289,11 @@ class Runner:
         return Report(
             version=VERSION,
             run=RunInfo(
-                id=uuid.uuid4().hex,
+                id=new_id(),
                 started_at=timestamp(started_at),
                 duration_ms=self.run.elapsed_ms(),
                 label=None if settings.label is None else self.run.scrubber.text(settings.label),
-                hostname=platform.node(),
+                hostname=hostname(),
                 requests=self.run.http.requests if "http" in self.run.__dict__ else 0,
                 interrupted=interrupted,
             ),

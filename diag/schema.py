@@ -6,6 +6,7 @@ from typing import Any
 
 from diag.model import OWNERS, Status
 from diag.report import SCHEMA_VERSION, TOOL
+from diag.timings import PARTS
 
 _FINDING_STATUS = [str(status) for status in Status]
 
@@ -26,6 +27,7 @@ def schema() -> dict[str, Any]:
         started_ms=count,
         duration_ms=count,
     )
+    timing["properties"] |= {"wait_ms": count, "read_ms": count}  # of a request, where measured
     check = _object(
         id=text,
         title=text,
@@ -46,17 +48,21 @@ def schema() -> dict[str, Any]:
         evidence=evidence,
         reproduce={"type": "array", "items": text},
     )
+    run = _object(
+        id=text,
+        started_at={"type": "string", "format": "date-time"},
+        duration_ms=count,
+        label=maybe_text,
+        hostname=text,
+        requests=count,
+    )
+    # How long at least one step of that kind was under way, and how long none; where any was timed.
+    spent = dict.fromkeys((*PARTS, "idle"), count)
+    run["properties"]["spent_ms"] = {"type": "object", "properties": spent, "required": ["idle"]}
     report = _object(
         schema_version={"const": SCHEMA_VERSION},
         tool=_object(name={"const": TOOL}, version=text),
-        run=_object(
-            id=text,
-            started_at={"type": "string", "format": "date-time"},
-            duration_ms=count,
-            label=maybe_text,
-            hostname=text,
-            requests=count,
-        ),
+        run=run,
         target=_object(
             input=text,
             kind={"enum": ["datacenter", "cloud", "unknown"]},

@@ -9,8 +9,9 @@ Atlassian's OpenAPI description of Bitbucket Cloud, and its documentation of sco
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from diag.record import record
 
 Vocabulary = Literal["legacy", "granular"]
 
@@ -64,7 +65,7 @@ _CHANGING_LEGACY = (":write", ":admin", ":delete", ":variable")
 _CHANGING_BY_NATURE = ("webhook", "wiki")  # legacy scopes without a form for reading alone
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Row:
     """One need against what is granted: met by some of the scopes, or short of some."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, NoReturn, final
 
 from diag.model import Json
@@ -85,10 +86,9 @@ class Scrubber:
         if secret is None:
             return
         known = [user for user in users if user is not None]
-        self._spellings |= _spellings(secret.reveal().strip(), known)
+        self._spellings |= _spellings(secret.reveal().strip(), tuple(known))
         if self._spellings:
-            longest_first = sorted(self._spellings, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(_flexible, longest_first)), re.IGNORECASE)
+            self._pattern = _pattern(frozenset(self._spellings))
 
     def text(self, text: str, limit: int | None = None) -> str:
         """`text` without secrets and control characters, at most `limit` characters long.
@@ -116,7 +116,15 @@ class Scrubber:
         return value
 
 
-def _spellings(raw: str, users: list[str]) -> set[str]:
+# In a fleet most runs have the same secret.
+@lru_cache(maxsize=64)
+def _pattern(spellings: frozenset[str]) -> re.Pattern[str]:
+    longest_first = sorted(spellings, key=len, reverse=True)
+    return re.compile("|".join(map(_flexible, longest_first)), re.IGNORECASE)
+
+
+@lru_cache(maxsize=64)
+def _spellings(raw: str, users: tuple[str, ...]) -> set[str]:
     """The secret itself and what it is encoded to; `_flexible` adds how each of these is quoted."""
     data = _bytes(raw)
     spellings = {raw, data.hex()} if len(raw) >= _SHORTEST else set()

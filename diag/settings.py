@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
 from diag.profile import Profile
+from diag.record import field, record
 from diag.secret import Secret
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConnectTo:
     """`--connect-to HOST:PORT:ADDRESS:PORT`: go elsewhere, name and certificate unchanged."""
 
@@ -20,7 +20,7 @@ class ConnectTo:
     to_port: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resolver:
     """`--resolver IP[:PORT]`."""
 
@@ -28,7 +28,7 @@ class Resolver:
     port: int = 53
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GivenSecret:
     """The secret as it was read, before check `input` has looked at it.
 
@@ -41,7 +41,7 @@ class GivenSecret:
     user: str | None = None  # a name that came with it, out of a netrc or credential helper
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """All options of `check`. Times are in seconds."""
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Literal
 from urllib.parse import parse_qs, quote, unquote
 
-from diag.characters import describe, unseen
+from diag.characters import describe, unseen, visible
 from diag.facts import Target
 from diag.model import Json
+from diag.record import field, record, replace
 from diag.secret import MASK, Secret
 from diag.tokens import issuer
 
@@ -41,7 +41,7 @@ _OWN_PARTS = {"scm", "projects", "users", "rest", "plugins", *_DATACENTER_PAGES}
 _CLOUD_PAGES = ("account", "blog", "dashboard", "product", "repo", "site", "socialauth", "support")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Note:
     """Something about the URL that the user must hear, under the code of a verdict of `input`."""
 
@@ -49,7 +49,7 @@ class Note:
     evidence: Mapping[str, Json] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parsed:
     """What was read. `target` is None where the URL cannot be used; a note then says why.
 
@@ -63,7 +63,7 @@ class Parsed:
     text_shown: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Place:
     """What a path leads to."""
 
@@ -116,7 +116,7 @@ class _Reading:
         self.secrets: set[str] = set()
         self._look_for_unseen(text)
         # From here on without them, so that a password beside one is recognised all the same.
-        clean = _unwrap("".join(character for character in text if not unseen(character)))
+        clean = _unwrap(visible(text))
         self.scheme, rest = _split_scheme(clean)
         self.user, password, authority, self.tail = _split_credentials(rest)
         self.host_text, self.port_text = _split_port(authority)
@@ -153,9 +153,9 @@ class _Reading:
         return self._on_datacenter(host, port, path)
 
     def _look_for_unseen(self, text: str) -> None:
-        found = [index for index, character in enumerate(text) if unseen(character)]
-        if not found:
+        if visible(text) == text:
             return
+        found = [index for index, character in enumerate(text) if unseen(character)]
         first = found[0]
         at_the_end = found == list(range(first, len(text)))
         place = "at the end" if at_the_end else "inside" if first else "at the start"

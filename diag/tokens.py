@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import Literal
 
 from diag.characters import describe, unseen
+from diag.record import record
 from diag.secret import Secret
 
 Scheme = Literal["basic", "bearer"]
@@ -43,7 +43,7 @@ _WORDS = (  # never a token; but people do have such passwords
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Issuer:
     """The product whose tokens begin like this. `kind` completes "it looks like …"."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -18,6 +16,8 @@ from diag.report import (
     Report,
     RunInfo,
     TargetInfo,
+    hostname,
+    new_id,
     timestamp,
 )
 from diag.secret import Scrubber, Secret
@@ -70,7 +70,7 @@ def _print(problems: tuple[Problem, ...], checks: tuple[CheckResult, ...]) -> st
     now = timestamp(datetime.now(UTC))
     report = Report(
         version=VERSION,
-        run=RunInfo(uuid.uuid4().hex, now, 0, None, platform.node(), 0),
+        run=RunInfo(new_id(), now, 0, None, hostname(), 0),
         target=TargetInfo(""),
         profile="",
         stage="",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tabulate import tabulate
 
-from diag.api import CheckResult, Problem, Report, Status, Style, sentence
+from diag.api import CheckResult, Problem, Report, Status, Style, sentence, waterfall
 
 SYMBOLS = {
     Status.OK: "✓",
@@ -65,8 +65,8 @@ def render(report: Report, style: Style) -> str:
             parts += ["", *_problem(problem, style)]
     if clients := _clients(report):
         parts += ["", "The way out, by the proxy settings of this place:", "", clients]
-    if style.timings and (timings := _timings(report)):
-        parts += ["", timings]
+    if style.timings and (drawn := waterfall(report, style)):
+        parts += ["", "Where the time went:", "", *drawn]
     parts += ["", *_facts(report, style)]
     return "\n".join(parts) + "\n"
 
@@ -223,19 +223,6 @@ def _clients(report: Report) -> str:
     return tabulate(
         rows, headers=headers, tablefmt="simple", disable_numparse=True, maxcolwidths=widths
     )
-
-
-def _timings(report: Report) -> str:
-    rows = [
-        (timing.started_ms, timing.duration_ms, check.id, timing.what, timing.detail)
-        for check in report.checks
-        for timing in check.timings
-    ]
-    if not rows:
-        return ""
-    headers = ("at ms", "took ms", "check", "what", "detail")
-    # What was asked is to be found again in a log: it stays on one line, however long.
-    return tabulate(sorted(rows), headers=headers, tablefmt="simple")
 
 
 def _facts(report: Report, style: Style) -> Iterator[str]:

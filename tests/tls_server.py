@@ -6,7 +6,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
@@ -23,6 +23,7 @@ from diag.api import (
     Wire,
     ok,
 )
+from diag.record import values
 from diag.report import CheckResult, Report
 from diag.simulator.server import Connection, Listener, Request, Response, talk_http
 from tests.conftest import make_settings
@@ -66,7 +67,7 @@ class Seen(Check):
         if parked is not None:
             parked.close()
         yield self.SEEN(
-            wire=asdict(wire) if isinstance(wire, Wire) else None,
+            wire=values(wire) if isinstance(wire, Wire) else None,
             parked=None if parked is None else type(parked).__name__,
             dates=facts[CertificateDates] is not None,
             time=facts[ServerTime] is not None,

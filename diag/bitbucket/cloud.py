@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from diag.bitbucket import datacenter
+from diag.record import record
 from diag.target import TOKEN_URL as TOKEN_URL  # noqa: PLC0414 - one of its addresses too
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def trace(answer: Answer) -> str | None:
 # What an answer says.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApiError:
     """An error body. The texts come from the network: quote before showing."""
 
@@ -183,11 +182,8 @@ def retry_after(answer: Answer) -> int | None:
     """Seconds to wait before asking again; a date counts from now. None if it is not told."""
     if (seconds := datacenter.retry_after(answer)) is not None:
         return seconds
-    try:
-        moment = parsedate_to_datetime(answer.header("retry-after") or "").timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return max(0, round(moment - time.time()))
+    moment = answer.moment("retry-after")
+    return None if moment is None else max(0, round(moment - time.time()))
 
 
 def near_limit(answer: Answer) -> str | None:
@@ -209,7 +205,7 @@ def near_limit(answer: Answer) -> str | None:
 # Lists.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Page:
     """One page of a list; `following` is the URL of the next one. How many there are in all is
     not always told."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, unquote
+
+from diag.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,7 +121,7 @@ def state(answer: Answer) -> str | None:
 # What an error body says.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApiError:
     """One entry of `{"errors": […]}`. The texts come from the network: quote before showing."""
 

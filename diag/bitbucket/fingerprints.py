@@ -7,10 +7,11 @@ or words that its pages are known by. A sign that Bitbucket itself could send is
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
+
+from diag.record import record
 
 if TYPE_CHECKING:
     from diag.net.http import Answer
@@ -20,7 +21,7 @@ Kind = Literal["product", "waf", "block-page", "login", "default-page"]
 _LOOKED_AT = 65536  # bytes of a body that are compared
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sign:
     """One thing that gives somebody away: a regular expression, not minding case.
 
@@ -34,7 +35,7 @@ class Sign:
     statuses: frozenset[int] = frozenset()  # empty: with any
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sighting:
     """Somebody recognised."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
+
+from diag.record import record
 
 AS_OF = date(2026, 11, 23)
 SOURCE = "endoflife.date/bitbucket, after Atlassian's Support End of Life Policy"
@@ -53,7 +54,7 @@ LONG_TERM: frozenset[Line] = frozenset({(7, 21), (8, 9), (8, 19), (9, 4), (10, 2
 _VERSION = re.compile(r"v?(\d{1,5})\.(\d{1,5})(?:\.(\d{1,5}))?(?:[-.+ ].*)?")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Support:
     """Until when a version is supported."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 from diag.bitbucket import datacenter
 from diag.facts import Link, Repository
+from diag.record import record, replace
 
 if TYPE_CHECKING:
     from diag.model import Json
@@ -48,7 +47,7 @@ class PageError(Exception):
         self.start = start
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Page:
     """One page. `limit` is what the server made of the limit that was asked for."""
 
@@ -241,11 +240,13 @@ class Search:
 def like(name: str, names: set[str]) -> str | None:
     """The one of `names` that is much like this one: it may be a slip of the pen."""
     folded = {each.lower(): each for each in names}
+    import difflib
+
     near = difflib.get_close_matches(name.lower(), folded, n=1)
     return folded[near[0]] if near else None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sought:
     """What came of asking for one repository, or project, directly."""
 
@@ -294,7 +295,7 @@ def _moved(answer: Answer) -> str | None:
     return datacenter.repository_path(unquote(match[1]), unquote(match[2])) if match else None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """Where a base URL, or the address of an SSH link, points."""
 

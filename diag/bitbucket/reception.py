@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urldefrag, urljoin, urlsplit
@@ -20,6 +18,7 @@ from diag.bitbucket import datacenter, fingerprints
 from diag.bitbucket.datacenter import CAPABILITIES, PROPERTIES, STATUS
 from diag.facts import ServerTime
 from diag.net.http import Answer
+from diag.record import field, record, replace
 
 if TYPE_CHECKING:
     from diag.context import Context
@@ -74,7 +73,7 @@ _PICKY = {"http-waf-blocked", "http-block-page", "http-method-blocked", "http-em
 _ELSEWHERE = {"http-other-product", "http-default-vhost"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fault:
     """Why Bitbucket does not answer here: the code of a verdict and what it rests on."""
 
@@ -84,7 +83,7 @@ class Fault:
     certain: bool = True  # False: no more than the likeliest reading of the answer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Visit:
     """The two answers that everything rests on."""
 
@@ -113,7 +112,7 @@ class Visit:
         return None if _split(target).path.endswith(_PAGES) else target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arrival:
     """What came of it: the Bitbucket that was found, and what is wrong."""
 
@@ -222,9 +221,8 @@ def server_time(seen: Visit) -> ServerTime | None:
     """The server's clock, by the answer that came soonest. Not from a cache: that time is old."""
     answers = [a for a in (seen.properties, seen.status) if a.status and "age" not in a.headers]
     for answer in sorted(answers, key=lambda a: a.head_ms):
-        try:
-            told = parsedate_to_datetime(answer.header("date") or "").timestamp()
-        except (ValueError, OverflowError):
+        told = answer.moment("date")
+        if told is None:
             continue
         # It was written at some moment between request and answer, and cut to whole seconds.
         trip = answer.head_ms / 1000
@@ -240,10 +238,18 @@ def _ask(ctx: Context, url: str, **options: Any) -> Answer:
 
 
 def _ask_all(ctx: Context, urls: Mapping[str, str], **options: Any) -> dict[str, Answer]:
-    """Side by side; who has not answered when the run must end, is late."""
-    got = ctx.parallel({key: partial(_ask, ctx, url, **options) for key, url in urls.items()})
-    late = {key: Answer(url, failure="deadline") for key, url in urls.items()}
-    return {**late, **got}
+    """Side by side; who has not answered when the run must end, is late.
+
+    Among other runs one after the other, as long as that goes well: each further connection costs
+    as much as all the requests on it.
+    """
+    left = dict(urls)
+    got: dict[str, Answer] = {}
+    while left and not ctx.run.alone and all(one.failure is None for one in got.values()):
+        key = next(iter(left))
+        got[key] = _ask(ctx, left.pop(key), **options)
+    got |= ctx.parallel({key: partial(_ask, ctx, url, **options) for key, url in left.items()})
+    return {key: got.get(key) or Answer(url, failure="deadline") for key, url in urls.items()}
 
 
 def _hop(ctx: Context, url: str) -> Answer:
@@ -404,7 +410,8 @@ def _beneath(ctx: Context, seen: Visit) -> Fault | None:
         "tls": partial(_speaks_tls, ctx, host, port),
         "talk": partial(_talk, ctx, host, port),
     }
-    found = ctx.parallel(probes)
+    with ctx.timed("connect", f"{host} {port}, looking closer"):
+        found = ctx.parallel(probes)
     if found.get("tls"):
         return Fault("http-on-tls-port", answer)
     talk = found.get("talk")

@@ -7,10 +7,10 @@ not sent again: `webhooks` can be such an answer, so it is the last thing to be 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from diag.bitbucket import datacenter, listing
+from diag.record import record
 
 if TYPE_CHECKING:
     from diag.facts import Repository
@@ -27,7 +27,7 @@ class Ask(Protocol):
     ) -> Answer: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Told:
     """Yes, no or None for "cannot be told", and the answer that it rests on."""
 

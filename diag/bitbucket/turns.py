@@ -184,7 +184,8 @@ class Tour:
             for place, at in self.places.items()
             if at is not None
         }
-        found = ctx.parallel(tasks)
+        with ctx.timed("connect", f"{times} times {ctx.target.netloc}, all at once"):
+            found = ctx.parallel(tasks)
         for tally in self.tallies:
             tally.connects = found.get(tally.place)
 

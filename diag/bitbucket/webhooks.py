@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from diag.bitbucket import datacenter, listing
 from diag.facts import Delivery, Webhook
+from diag.record import replace
 
 if TYPE_CHECKING:
     from diag.bitbucket.rights import Ask

@@ -162,7 +162,12 @@ def option(*names: str, **settings: Any) -> Callable[[C], C]:
 def report_options(command: C) -> C:
     """How the report is shown: shared by `check`, `demo`, `render` and `compare`."""
     for decorate in (
-        option("--timings", is_flag=True, help="Show where the time went."),
+        option(
+            "--timings",
+            is_flag=True,
+            help="Show where the time went: every step on one scale, and how long each kind of"
+            " step was under way; what is left is bbdiag itself.",
+        ),
         option(
             "--output",
             type=OutputType(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -17,6 +16,7 @@ from diag.commands._options import (
     option,
     report_options,
 )
+from diag.record import replace
 
 EPILOG = """\b
 The secret comes from $BITBUCKET_TOKEN, or from where one of the options says; there is no option

@@ -6,8 +6,6 @@ that of a run: its checks are the aspects that were compared.
 
 from __future__ import annotations
 
-import platform
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +14,7 @@ from diag.comparing.aspect import Aspect, Case
 from diag.comparing.ends import Identities, Instances, Outcomes, Rights
 from diag.comparing.sight import TOLERANCE, Sight, moment
 from diag.comparing.ways import Addresses, Certificates, Clocks, Places, Reach, Ways
-from diag.report import Report, RunInfo, conclude, timestamp
+from diag.report import Report, RunInfo, conclude, hostname, new_id, timestamp
 from diag.version import VERSION
 
 # Causes first.
@@ -96,11 +94,11 @@ def compare(sights: Sequence[Sight]) -> Report:
     return Report(
         version=VERSION,
         run=RunInfo(
-            id=uuid.uuid4().hex,
+            id=new_id(),
             started_at=timestamp(began),
             duration_ms=round((datetime.now(UTC) - began).total_seconds() * 1000),
             label=", ".join(sight.place for sight in sights),
-            hostname=platform.node(),
+            hostname=hostname(),
             requests=0,
         ),
         target=newest.target,

@@ -10,10 +10,11 @@ from diag import texts
 from diag.check import Concluding
 from diag.comparing.sight import Sight
 from diag.model import Finding, Json, Status
+from diag.record import record
 from diag.report import FindingResult, Outcome, Problem
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Proof:
     """A conclusion that says where problems of single places come from: they are told no more.
 

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import TypeVar
 
 from diag.model import Json, Status
+from diag.record import record
 from diag.report import CheckResult, FindingResult, Problem, Report
 
 AT_ONCE = timedelta(minutes=30)  # runs closer to each other than this have seen the same state
@@ -22,7 +23,7 @@ TOLERANCE = 300  # seconds that clocks may differ, as in check `clock`
 T = TypeVar("T", str, int, bool)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Door:
     """What came of connecting to one address and port."""
 
@@ -30,7 +31,7 @@ class Door:
     source: str | None  # the own address that was used
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Certificate:
     """The server's own certificate, as it was presented there."""
 

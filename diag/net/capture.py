@@ -18,9 +18,9 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
 
 from diag.net import kernel
+from diag.record import record, replace
 
 _ALL = 0x0003  # ETH_P_ALL: the only protocol whose taps see outgoing packets
 _OUTGOING = 4  # PACKET_OUTGOING
@@ -30,7 +30,7 @@ _TCP = 6
 _SYN, _RST, _ACK = 0x02, 0x04, 0x10
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sight:
     """What was seen of one connect."""
 

@@ -11,15 +11,15 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 
+from diag.record import field, record, replace
 from diag.settings import ConnectTo
 
 Connector = Callable[[str, int, float], socket.socket]
 Router = Callable[[str, str, int], "Connector | Forwarder | None"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Forwarder:
     """A proxy that takes http:// requests whole (absolute form)."""
 

@@ -1,19 +1,17 @@
 """Host names: the system's own answer, and what each resolver says when it is asked directly.
 
 `Survey` asks everybody at once; `lookup` asks the system alone, `diag.net.resolver` one resolver
-alone; `resolves` is for who only wants to know whether a name exists. The resolvers are asked by
-threads that import dnspython while the system's answer is awaited.
+alone; `resolves` is for who only wants to know whether a name exists.
 """
 
 from __future__ import annotations
 
-import secrets
+import os
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import combinations
@@ -23,7 +21,8 @@ from typing import Any, Literal
 from diag.model import Json
 from diag.net import resolvconf
 from diag.net.ratio import Ratio
-from diag.net.resolver import ABSENT, Kind, Outcome, Reply, examine, label, load, query
+from diag.net.resolver import ABSENT, Kind, Outcome, Reply, examine, label, query, quick
+from diag.record import record, replace
 from diag.settings import Resolver
 
 GIVE_UP = 2.0  # seconds after which a silent resolver is given up
@@ -129,7 +128,7 @@ def _parsed(address: str) -> IPv4Address | IPv6Address:
 # the system's answer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lookup:
     """What getaddrinfo says, as every program on this machine gets it."""
 
@@ -192,7 +191,7 @@ def by_dns(name: str, timeout: float) -> tuple[str, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Repeated:
     """What one resolver said to the same question, several times over."""
 
@@ -244,7 +243,7 @@ def repeat(name: str, kind: Kind, resolver: Resolver, times: int, seconds: float
 # everybody's answer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Opinion:
     """What one resolver makes of the name, A and AAAA and search domains taken together."""
 
@@ -294,7 +293,7 @@ class Survey:
         self.name = name.rstrip(".")
         self.configuration = resolvconf.configuration()
         self.hosts = resolvconf.hosts_addresses(name)  # the hosts file's addresses of the name
-        self.invented = f"{secrets.token_hex(8)}.invalid"  # reserved: it never exists, RFC 6761
+        self.invented = f"{os.urandom(8).hex()}.invalid"  # reserved: it never exists, RFC 6761
         self.timeout = min(timeout, GIVE_UP)
         own = () if is_localhost(name) else tuple(map(Resolver, self.configuration.asked))
         self.configured = own
@@ -303,34 +302,41 @@ class Survey:
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._lookup: Lookup | None = None
-        self._loaded = False
         self._replies: dict[tuple[Resolver, str, Kind], Reply | None] = {}
         self._start(partial(lookup, name), self._keep_lookup)
-        if self.configured or self.named:
-            self._start(load, self._keep_loaded)
         for resolver in (*self.configured, *self.named):
             for candidate in self._candidates():
-                self._ask(resolver, candidate, "A")
-                self._ask(resolver, candidate, "AAAA")
+                self._replies |= dict.fromkeys((resolver, candidate, kind) for kind, _ in _VERSIONS)
         for resolver in self.configured:
-            self._ask(resolver, self.invented, "A")
+            self._replies[resolver, self.invented, "A"] = None
+        if self._replies:
+            self._start(self._ask_all, lambda _: None)
 
     def _candidates(self) -> tuple[str, ...]:
         """The absolute names to ask for."""
         return (*(() if "." in self.name else self.configuration.suffixed(self.name)), self.name)
 
-    def _ask(self, resolver: Resolver, name: str, kind: Kind) -> None:
-        key = (resolver, name, kind)
-        self._replies[key] = None
+    def _ask_all(self) -> None:
+        """Ask everything at once, and once more, each by itself, what leaves something open."""
+        edns = self.configuration.edns
+        for key, reply in quick(tuple(self._replies), self.timeout, edns=edns):
+            if reply is None:
+                self._start(partial(self._ask_again, *key), partial(self._replies.__setitem__, key))
+                continue
+            with self._changed:
+                self._replies[key] = reply
+                self._changed.notify_all()
+
+    def _ask_again(self, resolver: Resolver, name: str, kind: Kind) -> Reply:
+        """A question that is open, as long as there is time; it began with the others."""
         how = query if name == self.invented else examine
-        ask = partial(how, name, kind, resolver, self.timeout, edns=self.configuration.edns)
-        self._start(ask, partial(self._replies.__setitem__, key))
+        left = self.started + self.timeout - time.monotonic()
+        reply = how(name, kind, resolver, left, edns=self.configuration.edns)
+        elapsed_ms = round((time.monotonic() - self.started) * 1000)
+        return replace(reply, started=self.started, elapsed_ms=elapsed_ms)
 
     def _keep_lookup(self, found: Lookup) -> None:
         self._lookup = found
-
-    def _keep_loaded(self, _: object) -> None:
-        self._loaded = True
 
     @property
     def answer(self) -> Lookup | None:
@@ -382,8 +388,6 @@ class Survey:
         (`calm`), for those that come within the grace and for the resolvers the user named."""
         everybody = (*self.configured, *self.named)
         patient = self.named if calm else everybody
-        # The grace is for the network: it begins when the questions can be sent at all.
-        self._wait(seconds, lambda: self._loaded or not self._replies)
         self._wait(min(GRACE, seconds), lambda: None not in self._replies.values())
         self._wait(seconds, lambda: None not in self._asked(patient))
 
@@ -483,7 +487,7 @@ class Survey:
                 hit = ask(name, kind, timeout=end - time.monotonic())
                 if not mine & set(hit.addresses):
                     continue
-                other = f"{secrets.token_hex(8)}.{name.removeprefix(f'{self.name}.')}"
+                other = f"{os.urandom(8).hex()}.{name.removeprefix(f'{self.name}.')}"
                 if mine & set(ask(other, kind, timeout=end - time.monotonic()).addresses):
                     return hit
         return None

@@ -16,11 +16,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from diag.model import Json
 from diag.net import kernel
+from diag.record import field, record
 
 TRIES = 4  # connects per door ...
 SPACING = 0.2  # ... started so many seconds apart: surer and faster than one long connect
@@ -51,7 +51,7 @@ class Door(NamedTuple):
     source: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Icmp:
     """An ICMP (or ICMPv6) error and who sent it."""
 
@@ -60,7 +60,7 @@ class Icmp:
     sender: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """What came of knocking at one door.
 

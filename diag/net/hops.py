@@ -19,12 +19,12 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from diag.model import Json
 from diag.net import kernel
 from diag.net.doors import Icmp, icmp_error, report_icmp
+from diag.record import field, record
 
 UDP: Final = 0  # in place of a port: datagrams to the ports that traceroute uses
 _UDP_PORT = 33434
@@ -37,7 +37,7 @@ _QUIET = 0.5  # seconds without an answer, after the last question, that end a t
 _EXPIRED = {4: (11, 0), 6: (3, 0)}  # ICMP type and code by IP version (RFC 792, RFC 4443)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hop:
     """A router that answered; the first one has the number 1.
 
@@ -52,7 +52,7 @@ class Hop:
         return f"{' or '.join(self.addresses)} (hop {self.number})"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trail:
     """How far packets of one kind got.
 
@@ -74,7 +74,7 @@ class Stop(NamedTuple):
     whom: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trace:
     """How far connects to `port` of `address` got, and beside them the other packets."""
 

@@ -6,13 +6,13 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from diag.net import dns, hops, proxy, tcp, tls
 from diag.net.dial import Connector, Forwarder
 from diag.net.proxy import Reply
 from diag.net.tunnel import AGENT, Way, exchange
+from diag.record import field, record
 
 if TYPE_CHECKING:
     from diag.facts import Target
@@ -31,7 +31,7 @@ Stop = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """How far the try got. Texts from the network are as they came."""
 

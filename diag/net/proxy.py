@@ -6,11 +6,11 @@ connection that failed), Proxy-Status (RFC 9209), and the words of the page.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+
+from diag.record import field, record
 
 if TYPE_CHECKING:
     import socket
@@ -33,7 +33,7 @@ Kind = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """What a proxy answered."""
 
@@ -57,7 +57,7 @@ class Reply:
         return f"{self.status} {self.reason}".strip() if self.status else ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Judgement:
     """What an answer means; `evidence` names the marks that say so."""
 
@@ -162,6 +162,8 @@ def title(page: str) -> str | None:
 def _plain(page: str) -> str:
     """The words of an HTML page."""
     page = re.sub(r"(?is)<(style|script|address)\b.*?</\1>|<!--.*?-->", " ", page)
+    import html
+
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 
@@ -31,6 +30,7 @@ from diag.net.proxyenv import (
     conflict,
     parse,
 )
+from diag.record import record, replace
 
 URLLIB = Dialect(
     "Python urllib",
@@ -187,7 +187,7 @@ def differing(own: Choice, found: Sequence[Choice]) -> dict[str, list[str]]:
     return result
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Doubt:
     """An entry of NO_PROXY that could be meant for the URL, and is understood by some only."""
 

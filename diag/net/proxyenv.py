@@ -10,10 +10,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
+from diag.record import field, record, replace
 from diag.secret import Secret, authorization
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class BadProxyUrlError(ValueError):
     """The text is no proxy URL; the message says why, and quotes nothing of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Proxy:
     """A proxy URL in parts."""
 
@@ -153,7 +153,7 @@ def shown(text: str, default_port: int = 1080) -> str:
         return text if login is None else text.replace(f"{login}@", "")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """What one client does with one URL."""
 
@@ -190,7 +190,7 @@ class Choice:
         return {"client": self.client, "way": way, "because": self.because}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dialect:
     """How one family of clients reads the environment."""
 

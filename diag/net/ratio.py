@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import sqrt
 
 from diag.model import Json
+from diag.record import record
 
 _Z = 1.96  # of the normal distribution: 95 % lie within
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ratio:
     """So many of so many, and what that says about all the others."""
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import socket
 import time
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from diag.net import dns, doors, tls
+from diag.record import field, record, replace
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -28,7 +28,7 @@ _DEAD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reach:
     """How far it went. `stage` is the layer that failed, "ok" if none did."""
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+
+from diag.record import record
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 HOSTS = Path("/etc/hosts")
@@ -20,7 +21,7 @@ NSSWITCH = Path("/etc/nsswitch.conf")
 _MOST_SERVERS = 3  # the library ignores further nameserver lines
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Configuration:
     """What resolv.conf says."""
 

@@ -1,26 +1,28 @@
 """One resolver, asked directly: over UDP as the system does, repeated, over TCP when cut short.
 
-dnspython is imported by the functions that ask.
+What is plain is written and read by `diag.net.dnspacket`; dnspython is imported for the rest.
 """
 
 from __future__ import annotations
 
 import errno
+import selectors
 import socket
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from diag.model import Json
+from diag.net import dnspacket
+from diag.net.dnspacket import Said
 from diag.net.doors import report_icmp
+from diag.record import record, replace
 from diag.settings import Resolver
-
-if TYPE_CHECKING:
-    from dns.message import Message
 
 Kind = Literal["A", "AAAA", "CNAME"]
 Outcome = Literal[
@@ -47,7 +49,7 @@ _PASSING = {errno.EHOSTUNREACH, errno.ENETUNREACH}
 _LONGEST_CHAIN = 16  # aliases; resolvers stop there, or sooner
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """What one resolver said to one question."""
 
@@ -109,11 +111,6 @@ class _UnsentError(Exception):
     """The question did not leave this machine."""
 
 
-def load() -> None:
-    """Import what `query` needs, which takes as long as some answers."""
-    import dns.message  # noqa: F401
-
-
 def query(
     name: str,
     kind: Kind,
@@ -130,20 +127,13 @@ def query(
     seconds and holds for everything, the repetition over TCP included. The question is sent again
     when no answer comes, unless only `once`.
     """
-    import dns.exception
-    import dns.flags
-    import dns.message
-
     start = time.monotonic()
     failed = partial(Reply, resolver, name, kind, started=start)
-    try:
-        question = dns.message.make_query(name, kind, use_edns=0 if edns else False)
-    except dns.exception.DNSException:
+    packet = _question(name, kind, edns=edns, validate=validate)
+    if packet is None:
         return failed("error", detail="not a legal host name")
-    if not validate:
-        question.flags |= dns.flags.CD
     try:
-        message = _exchange(question, resolver, start + timeout, _SEND_AT[:1] if once else _SEND_AT)
+        said = _exchange(packet, resolver, start + timeout, _SEND_AT[:1] if once else _SEND_AT)
     except _CutShortError as error:
         return failed("tcp-blocked", detail=str(error), elapsed_ms=_ms_since(start))
     except _UnsentError as error:
@@ -153,7 +143,118 @@ def query(
     except OSError as error:
         detail = error.strerror or str(error)
         return failed("unreachable", detail=detail, elapsed_ms=_ms_since(start))
-    return replace(_read(message, failed("error")), elapsed_ms=_ms_since(start))
+    return replace(_read(said, failed("error")), elapsed_ms=_ms_since(start))
+
+
+def _question(name: str, kind: Kind, *, edns: bool, validate: bool) -> bytes | None:
+    """The query as it is sent, None for what is no legal name."""
+    packet = dnspacket.question(name, kind, edns=edns, validate=validate)
+    if packet is not None:
+        return packet
+    import dns.exception
+    import dns.flags
+    import dns.message
+
+    try:
+        message = dns.message.make_query(name, kind, use_edns=0 if edns else False)
+    except dns.exception.DNSException:
+        return None
+    if not validate:
+        message.flags |= dns.flags.CD
+    return message.to_wire()
+
+
+def _response(packet: bytes, data: bytes) -> Said | None:
+    """What a response says, None if it is none to this query."""
+    if (said := dnspacket.read(packet, data)) is not None:
+        return said
+    import dns.exception
+    import dns.message
+    import dns.rcode
+    import dns.rdatatype
+
+    try:
+        message = dns.message.from_wire(data, ignore_trailing=True)
+        if not dns.message.from_wire(packet).is_response(message):
+            return None
+    except dns.exception.DNSException:
+        return None
+    records: dict[tuple[str, str], list[str]] = {}
+    for rrset in message.answer:
+        kind = dns.rdatatype.to_text(rrset.rdtype)
+        if kind in dnspacket.TYPES:
+            owner = rrset.name.to_text(omit_final_dot=True).lower()
+            records[owner, kind] = [
+                record.target.to_text(omit_final_dot=True) if kind == "CNAME" else record.address
+                for record in rrset
+            ]
+    final = any(rrset.rdtype == dns.rdatatype.SOA for rrset in message.authority)
+    return Said(dns.rcode.to_text(message.rcode()), records, final)
+
+
+Asked = tuple[Resolver, str, Kind]
+
+
+def quick(
+    questions: Sequence[Asked], timeout: float, *, edns: bool
+) -> Iterator[tuple[Asked, Reply | None]]:
+    """Ask everything at once, as `query` would; the replies as they come, within `timeout` seconds.
+
+    None stands for what has to be looked into with `examine`, at once: a failure, an answer that
+    is not plain or leaves something open.
+    """
+    start = time.monotonic()
+    end = start + timeout
+    with ExitStack() as stack, selectors.DefaultSelector() as selector:
+        socks: dict[Resolver, socket.socket] = {}
+        pending: dict[Asked, bytes] = {}
+        for one in questions:
+            packet = dnspacket.question(one[1], one[2], edns=edns, validate=True)
+            try:
+                if one[0] not in socks:
+                    socks[one[0]] = stack.enter_context(_datagram_socket(one[0]))
+                    selector.register(socks[one[0]], selectors.EVENT_READ, one[0])
+            except (OSError, _UnsentError):
+                packet = None
+            if packet is None:
+                yield one, None
+            else:
+                pending[one] = packet
+        due = deque(_SEND_AT)
+        while pending and (now := time.monotonic()) < end:
+            if due and start + due[0] <= now:
+                due.popleft()
+                for one, packet in list(pending.items()):
+                    try:
+                        socks[one[0]].send(packet)
+                    except OSError:  # forbidden here, or what became of the question before
+                        del pending[one]
+                        yield one, None
+            until = min(end, start + due[0]) if due else end
+            for key, _ in selector.select(max(0.0, until - time.monotonic())):
+                for one, said in _heard(socks[key.data], key.data, pending):
+                    del pending[one]
+                    blank = Reply(*one, "error", started=start)
+                    reply = None if said is None else _read(said, blank)
+                    if reply is None or reply.outcome == "servfail" or reply.unfinished:
+                        yield one, None
+                    else:
+                        yield one, replace(reply, elapsed_ms=_ms_since(start))
+        for one in pending:
+            yield one, Reply(*one, "timeout", started=start, elapsed_ms=_ms_since(start))
+
+
+def _heard(
+    sock: socket.socket, resolver: Resolver, pending: Mapping[Asked, bytes]
+) -> list[tuple[Asked, Said | None]]:
+    """What has come from a resolver: to which question, and what it says if that is plain."""
+    mine = [one for one in pending if one[0] == resolver]
+    try:
+        data = sock.recv(65535)
+    except OSError:
+        return [(one, None) for one in mine]
+    asked = [one for one in mine if pending[one][:2] == data[:2]]
+    return [(one, dnspacket.read(pending[one], data)) for one in asked]
 
 
 def examine(name: str, kind: Kind, resolver: Resolver, timeout: float, *, edns: bool) -> Reply:
@@ -193,29 +294,21 @@ def _walk(reply: Reply, end: float) -> Reply:
     return replace(reply, aliases=tuple(aliases))
 
 
-def _read(message: Message, blank: Reply) -> Reply:
+def _read(said: Said, blank: Reply) -> Reply:
     """Fill in what a response says."""
-    import dns.name
-    import dns.rcode
-    import dns.rdatatype
-
-    current = dns.name.from_text(blank.name)
+    current = blank.name.removesuffix(".").lower()
     seen = {current}
     aliases: list[str] = []
-    records: dict[tuple[dns.name.Name, str], Any] = {
-        (rrset.name, dns.rdatatype.to_text(rrset.rdtype)): rrset for rrset in message.answer
-    }
-    while (rrset := records.get((current, "CNAME"))) is not None:
-        current = rrset[0].target
-        aliases.append(current.to_text(omit_final_dot=True))
+    while (targets := said.records.get((current, "CNAME"))) is not None:
+        aliases.append(targets[0])
+        current = targets[0].lower()
         if current in seen:
             return replace(blank, outcome="loop", aliases=tuple(aliases))
         seen.add(current)
-    found = records.get((current, blank.kind)) if blank.kind != "CNAME" else None
-    addresses = tuple(sorted(record.address for record in found or ()))
-    rcode = dns.rcode.to_text(message.rcode())
+    found = said.records.get((current, blank.kind), []) if blank.kind != "CNAME" else []
+    addresses = tuple(sorted(found))
     outcome: Outcome = "error"
-    match rcode:
+    match said.rcode:
         case "NOERROR":
             outcome = "answer" if addresses else "nodata"
         case "NXDOMAIN":
@@ -224,29 +317,22 @@ def _read(message: Message, blank: Reply) -> Reply:
             outcome = "servfail"
         case "REFUSED":
             outcome = "refused"
-    final = any(rrset.rdtype == dns.rdatatype.SOA for rrset in message.authority)
     return replace(
         blank,
         outcome=outcome,
         addresses=addresses,
         aliases=tuple(aliases),
-        unfinished=bool(aliases) and outcome == "nodata" and not final,
-        detail=rcode if outcome == "error" else "",
+        unfinished=bool(aliases) and outcome == "nodata" and not said.final,
+        detail=said.rcode if outcome == "error" else "",
     )
 
 
-def _exchange(
-    question: Message, resolver: Resolver, end: float, send_at: Sequence[float]
-) -> Message:
+def _exchange(packet: bytes, resolver: Resolver, end: float, send_at: Sequence[float]) -> Said:
     """Send over UDP, again when nothing comes, and over TCP when the answer does not fit.
 
     Raises:
         TimeoutError, OSError, _CutShortError, _UnsentError: no usable answer came until `end`.
     """
-    import dns.exception
-    import dns.message
-
-    wire = question.to_wire()
     start = time.monotonic()
     failure: OSError = TimeoutError()
     with _datagram_socket(resolver) as sock:
@@ -254,12 +340,12 @@ def _exchange(
             if start + now_at >= end:
                 break
             try:
-                sock.send(wire)
+                sock.send(packet)
             except PermissionError:
                 raise _UnsentError("this machine's own firewall forbids it") from None
             except OSError as error:  # what became of the question before this one
                 failure = error
-                sock.send(wire)
+                sock.send(packet)
             until = min(end, start + next_at)
             while (left := until - time.monotonic()) > 0:
                 sock.settimeout(left)
@@ -272,17 +358,13 @@ def _exchange(
                         raise
                     failure = error  # a router's word, which need not last: until the next time
                     continue
-                if data[:2] == wire[:2] and len(data) >= 12 and data[2] & 0x82 == 0x82:  # QR, TC
+                if data[:2] == packet[:2] and len(data) >= 12 and data[2] & 0x82 == 0x82:  # QR, TC
                     try:
-                        data = _over_tcp(wire, resolver, end)
+                        data = _over_tcp(packet, resolver, end)
                     except OSError as error:
                         raise _CutShortError(error.strerror or str(error)) from None
-                try:
-                    message = dns.message.from_wire(data, ignore_trailing=True)
-                except dns.exception.DNSException:
-                    continue  # not an answer to anything
-                if question.is_response(message):
-                    return message
+                if (said := _response(packet, data)) is not None:
+                    return said
     raise failure
 
 

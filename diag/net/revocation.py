@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -26,6 +25,8 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
+from diag.record import record
+
 warnings.simplefilter("ignore", CryptographyDeprecationWarning)
 
 # What reading or verifying something odd may raise.
@@ -37,7 +38,7 @@ _URLS = 2  # of a kind that are asked for a certificate
 _SKEW = timedelta(minutes=5)  # by which the clocks may differ
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Standing:
     """What was learned of one certificate."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 import time
-from dataclasses import dataclass
 
 from diag.net import tcp
+from diag.record import record
 
 _LIMIT = 8192  # bytes that may come before the version line
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Banner:
     """What was read.
 

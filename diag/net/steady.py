@@ -13,13 +13,13 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from diag.net import tcp, tls
 from diag.net.doors import Answer as Knocked
 from diag.net.doors import Door, knock
 from diag.net.http import USER_AGENT, Answer, Failure, Headers
+from diag.record import field, record
 
 LARGE = 3000  # bytes: more than two ordinary packets
 _BODY = 64 * 1024  # bytes that are read of an answer
@@ -28,7 +28,7 @@ _BODY = 64 * 1024  # bytes that are read of an answer
 # the port alone
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Connects:
     """How several connects to the same door went: held together, then one by one.
 
@@ -90,7 +90,7 @@ def _resent(sock: socket.socket) -> bool:
 # the whole way
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Journey:
     """Where the whole way leads."""
 
@@ -105,7 +105,7 @@ class Journey:
 Stage = Literal["connect", "tls", "http"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trip:
     """One try of the whole way, and where it ended: "http" is its end, whatever was answered."""
 

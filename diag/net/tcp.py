@@ -8,12 +8,12 @@ import struct
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Literal
 
 from diag.net import kernel
 from diag.net.doors import Answer, Door, knock
+from diag.record import record
 
 if TYPE_CHECKING:
     from diag.net.capture import Sight
@@ -28,7 +28,7 @@ Speech = Literal["ssh", "http", "tls", "other", "closed", "reset", "silent", "un
 # After a failure: who, and where
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Look:
     """What watching the packets of one more connect has shown."""
 
@@ -156,7 +156,7 @@ def connect(address: str, port: int, timeout: float, *, mss: int | None = None) 
     return sock
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Info:
     """The kernel's account of a connection (Linux, struct tcp_info)."""
 
@@ -208,7 +208,7 @@ def first_bytes(sock: socket.socket, timeout: float, limit: int = 256) -> bytes 
         sock.settimeout(before)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Spoken:
     """What speaks on a port.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib.util
 import os
 import re
@@ -13,13 +14,13 @@ import sys
 import threading
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from diag.model import Json
 from diag.net import tcp
 from diag.net.der import names
+from diag.record import field, record
 from diag.texts import span as span  # noqa: PLC0414 - for who tells of certificates' dates
 
 Failure = Literal[
@@ -93,7 +94,9 @@ def client_context() -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.sslsocket_class = ObservedSocket
     with contextlib.suppress(AttributeError):  # private: without it nothing is observed
-        context._msg_callback = _observe  # type: ignore[attr-defined]
+        # Past the setter of `ssl`, which makes an enum of each number: half of a handshake's cost.
+        setter: Any = ssl.SSLContext.__mro__[1]._msg_callback  # type: ignore[attr-defined]
+        setter.__set__(context, _observe)
     return context
 
 
@@ -155,7 +158,6 @@ class Trust:
         self._lock = threading.RLock()
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._piped: dict[Path, str] = {}
-        self._public: frozenset[bytes] | None = None
         self._complete = not self._spared
 
     def context(self) -> ssl.SSLContext:
@@ -214,15 +216,12 @@ class Trust:
         found = self.context().get_ca_certs(binary_form=True)
         return [one for one in found if names(one)[1] == subject]
 
-    def public_roots(self) -> frozenset[bytes]:
-        """Mozilla's list as DER; empty where certifi was replaced by the system's own store."""
-        with self._lock:
-            if self._public is None:
-                file = _mozilla_file()
-                blocks = file.read_bytes().split(b"-----BEGIN CERTIFICATE-----")[1:]
-                replaced = any(_same(file, own) for own in (*self._files, *self._spared))
-                self._public = frozenset(() if replaced else map(_decode, blocks))
-            return self._public
+    def public_roots(self) -> PublicRoots | None:
+        """Mozilla's list; None where certifi was replaced by the system's own store."""
+        file = _mozilla_file()
+        if any(_same(file, own) for own in (*self._files, *self._spared)):
+            return None
+        return _public_roots(file)
 
     def describe(self) -> dict[str, Json]:
         """What is trusted, as evidence: store, number of its roots, CA file, variables set."""
@@ -261,12 +260,28 @@ class Trust:
         context.load_verify_locations(cadata=self._piped[file])
 
 
+@record
+class PublicRoots:
+    """The CAs that browsers and most SaaS trust."""
+
+    certificates: frozenset[bytes]  # DER
+    subjects: frozenset[bytes]  # their names, DER
+
+
+@functools.cache
+def _public_roots(file: Path) -> PublicRoots:
+    blocks = file.read_bytes().split(b"-----BEGIN CERTIFICATE-----")[1:]
+    certificates = frozenset(map(_decode, blocks))
+    return PublicRoots(certificates, frozenset(names(one)[1] for one in certificates))
+
+
 def _mozilla() -> ssl.SSLContext:
     context = client_context()
     context.load_verify_locations(cafile=_mozilla_file())
     return context
 
 
+@functools.cache
 def _mozilla_file() -> Path:
     """certifi's bundle, found without importing certifi where that is possible (20 ms)."""
     spec = importlib.util.find_spec("certifi")
@@ -305,7 +320,7 @@ def _fields(certificate: Any, name: str) -> dict[str, str]:
     return {key: value for part in certificate.get(name, ()) for key, value in part}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Peer:
     """What a verified certificate says about itself, read without `cryptography`."""
 
@@ -316,7 +331,7 @@ class Peer:
     not_after: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Handshake:
     """What one handshake showed, successful or not."""
 
@@ -474,7 +489,7 @@ def _lost(sock: socket.socket) -> bool:
     return info is not None and info.unacked > 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Talk:
     """What a port says to somebody who does not speak TLS."""
 

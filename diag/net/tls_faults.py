@@ -8,7 +8,6 @@ Nothing here runs while all is well.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
@@ -19,6 +18,7 @@ from diag.net.tls import ISSUER_CODES, Handshake, Talk, Trust
 from diag.net.tls_issuer import Doctor, Fault, Fetch, stale
 from diag.net.tls_way import Way
 from diag.net.x509 import Certificate
+from diag.record import record
 
 _LEAF_KEY_CODES = frozenset({66})
 _PURPOSE_CODES = frozenset({24, 26, 32, 79})
@@ -60,7 +60,7 @@ _RANK = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Examination:
     """Everything that is wrong with the certificates, the cause first."""
 
@@ -301,7 +301,7 @@ def refusal(way: Way, first: Handshake) -> Fault:
     return _service(probes) or _refused(probes) or _cut(probes)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Probes:
     """The failed handshake, and what came of asking in other ways."""
 

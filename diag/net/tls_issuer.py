@@ -8,7 +8,6 @@ and signatures, by what Mozilla's list says, and on request by fetching the miss
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from diag.model import Json, Owner
@@ -16,6 +15,7 @@ from diag.net import chain, der, inspectors, x509
 from diag.net.tls import Handshake, Trust
 from diag.net.tls_way import Way
 from diag.net.x509 import Certificate
+from diag.record import field, record
 
 Fetch = Callable[[str], bytes | None]
 
@@ -23,7 +23,7 @@ _HOPS = 4  # issuers that are fetched at most
 _SOME_ROOT: dict[str, Json] = {"subject": "CN=the server's root CA", "sha256": None, "from": None}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fault:
     """One thing that is wrong: a verdict's code and what shows it."""
 
@@ -48,7 +48,7 @@ def stale(trust: Trust, publicly: Handshake, now: datetime) -> list[Fault]:
     return [Fault("tls-trust-store-stale", evidence)]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Doctor:
     """Tells why a chain does not lead to anything that is trusted here."""
 

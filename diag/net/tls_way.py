@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Protocol, TypeVar
 
 from diag.net import tcp, tls
 from diag.net.der import names as names_of
-from diag.net.tls import Handshake, Talk, Trust
+from diag.net.tls import Handshake, PublicRoots, Talk, Trust
+from diag.record import record
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Parallel(Protocol):
     def __call__(self, tasks: Mapping[K, Callable[[], T]], /) -> dict[K, T]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Way:
     """How to reach the server once more. Nothing here raises for trouble on the network."""
 
@@ -119,7 +119,7 @@ def is_public(way: Way, trust: Trust, shaken: Handshake) -> bool | None:
     Costs a further handshake only where the chain itself does not tell.
     """
     roots = trust.public_roots()
-    if not roots:
+    if roots is None:
         return None
     at_sight = _at_sight(roots, shaken)
     if at_sight is None:
@@ -138,12 +138,12 @@ def lacks_intermediate(way: Way, trust: Trust, shaken: Handshake) -> bool:
     return way.shake(trust.lenient(missing, mozilla=True), way.host).leads
 
 
-def _at_sight(roots: frozenset[bytes], shaken: Handshake) -> bool | None:
+def _at_sight(roots: PublicRoots, shaken: Handshake) -> bool | None:
     """Whether `roots` lead to the certificates that were sent. None: only a handshake can tell.
 
     A chain that was built here with a certificate that was not sent proves nothing about others.
     """
-    if shaken.built and shaken.built[-1] in roots and {*shaken.built[:-1]} <= {*shaken.sent}:
+    known = shaken.built and shaken.built[-1] in roots.certificates
+    if known and {*shaken.built[:-1]} <= {*shaken.sent}:
         return True
-    subjects = {names_of(root)[1] for root in roots}
-    return None if any(name in der for name in subjects for der in shaken.sent) else False
+    return None if any(name in der for name in roots.subjects for der in shaken.sent) else False

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from diag.net.passage import Passage, directly, prove
 from diag.net.tunnel import Way
+from diag.record import record, replace
 
 if TYPE_CHECKING:
     import ssl
@@ -26,7 +26,7 @@ PATIENCE = 2.0  # seconds, for all trials together: they run side by side
 _MOST = 4  # ways
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trial:
     """What came of one way."""
 
@@ -36,7 +36,7 @@ class Trial:
     requests: int = 0  # that went to the target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Means:
     """What a trial needs. `timed(what, detail)` records how long its body takes."""
 

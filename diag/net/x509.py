@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TypeVar
@@ -17,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+
+from diag.record import field, record
 
 # A certificate that is not quite by the rules is to be described, not complained about on stderr.
 warnings.simplefilter("ignore", CryptographyDeprecationWarning)
@@ -37,7 +38,7 @@ _ROOT = re.compile(r"\broot\b|wurzel|racine|raiz", re.IGNORECASE)
 _INTERMEDIATE = re.compile(r"intermediate|issuing|subordinate|\bsub[ -]?ca\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Certificate:
     """What one certificate says, as far as it can be read."""
 

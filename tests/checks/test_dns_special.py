@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from diag.api import Addresses, Route, Target
+from diag.record import replace
 from diag.report import Report
 from diag.settings import Resolver
 from tests.dns_server import DnsServer

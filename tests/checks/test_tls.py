@@ -90,7 +90,7 @@ def test_a_good_server_is_met_once(ca_file: str) -> None:
         assert server.connections == 1
     assert codes(report) == []
     assert notes(report) == ["tls-ok", "tls-private-ca"]
-    wire = {"secure": True, "verified": True, "version": "TLSv1.3", "publicly_trusted": False}
+    wire = {"secure": True, "verified": True, "version": "TLSv1.3"}
     assert seen(report) == {"wire": wire, "parked": "ObservedSocket", "dates": False, "time": False}
     [found, private] = result(report, "tls").findings
     assert isinstance(found.evidence, dict)
@@ -367,7 +367,7 @@ def test_trusted_here_and_publicly(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         report = diagnose(server, ca_file=ca_file)
         assert server.connections == 1
     assert notes(report) == ["tls-ok"]
-    assert seen(report)["wire"]["publicly_trusted"] is True
+    assert result(report, "tls").findings[0].evidence["publicly_trusted"] is True
 
 
 def test_a_chain_that_is_complete_only_here(
@@ -380,7 +380,7 @@ def test_a_chain_that_is_complete_only_here(
     with tls_site(server_context(GOOD, GOOD.pem)) as server:
         inside = diagnose(server, ca_file=both)
         outside = diagnose(server, ca_file=both, profile=SAAS)
-    assert seen(inside)["wire"]["publicly_trusted"] is False
+    assert result(inside, "tls").findings[0].evidence["publicly_trusted"] is False
     assert codes(inside) == []
     assert codes(outside) == ["tls-chain-incomplete"]
     assert seen(outside)["wire"]["verified"] is True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from diag import profile
 from diag.api import Addresses, Fact, Route, Status, Target
+from diag.record import replace
 from diag.report import Report
 from tests.given import result, run_check
 

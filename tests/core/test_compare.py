@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pytest
 from diag import cli, comparing, explain, registry, usage
 from diag.comparing.sight import moment
 from diag.model import OWNERS, Status
+from diag.record import replace
 from diag.report import FindingResult, Report, timestamp
 from diag.schema import schema
 from diag.simulator import Simulator

@@ -142,7 +142,10 @@ def test_a_whole_answer() -> None:
     assert request.headers["user-agent"] == USER_AGENT
     assert request.headers["accept"] == "application/json"
     assert "authorization" not in request.headers
-    assert http.timings == [("request", f"GET {got.url}")]
+    assert http.timings == [
+        ("connect", f"127.0.0.1 {server.port}"),
+        ("request", f"GET {got.url}"),
+    ]
     assert http.run.http.requests == 1
 
 

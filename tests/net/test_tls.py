@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from diag.net import inspectors, tcp, tls, tls_way, x509
+from diag.net.der import names
 from diag.net.tls import Handshake, Trust
 from diag.simulator.server import Connection
 from tests.certificates import CLIENT, DAY, Identity, root, self_signed, server_context
@@ -131,7 +132,7 @@ def test_mozilla_s_list_is_not_known_where_the_system_replaced_it(
     if not SYSTEM.is_file():
         pytest.skip("needs the system's bundle of CAs")
     monkeypatch.setattr(tls, "_mozilla_file", lambda: SYSTEM)
-    assert Trust(None, {}).public_roots() == frozenset()
+    assert Trust(None, {}).public_roots() is None
 
 
 # one handshake
@@ -325,22 +326,28 @@ def test_inspecting_products_by_the_names_of_their_cas(issuer: str, product: str
 
 @QUIET
 def test_no_public_root_is_taken_for_an_inspecting_product() -> None:
-    found = [x509.read(der) for der in Trust(None, {}).public_roots()]
+    public = Trust(None, {}).public_roots()
+    assert public is not None
+    found = [x509.read(der) for der in public.certificates]
     assert [one.subject for one in found if one and inspectors.product([one.subject])] == []
 
 
 # trusted by others
 
 
+def _roots(der: bytes) -> tls.PublicRoots:
+    return tls.PublicRoots(frozenset({der}), frozenset({names(der)[1]}))
+
+
 def test_whether_mozilla_s_list_leads_there_is_seen_from_the_chain() -> None:
-    roots = frozenset({ROOT.der})
+    roots = _roots(ROOT.der)
     good = Handshake(sent=(GOOD.der, CA.der), built=(GOOD.der, CA.der, ROOT.der))
     assert tls_way._at_sight(roots, good) is True
     helped = Handshake(sent=(GOOD.der,), built=(GOOD.der, CA.der, ROOT.der))
     assert tls_way._at_sight(roots, helped) is False
     elsewhere = Handshake(sent=(GOOD.der, CA.der), built=(GOOD.der, CA.der, root("Other").der))
     assert tls_way._at_sight(roots, elsewhere) is None
-    assert tls_way._at_sight(frozenset({root("Other").der}), good) is False
+    assert tls_way._at_sight(_roots(root("Other").der), good) is False
 
 
 def test_a_plain_conversation() -> None:

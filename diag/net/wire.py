@@ -1,0 +1,323 @@
+"""The connections to the target's own origin, and HTTP/1.1 on them.
+
+The first one is what check `tcp` opened and `tls` verified; it is kept and used again, and others
+stand beside it where several requests are under way. h11 speaks HTTP; httpx does the same on top of
+it for several times the CPU time (docs/performance.md), and offers no way to hand a connection in.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import h11
+
+from diag.net import tcp
+from diag.net.address import Address
+from diag.net.exchange import MOST_OF_A_HEAD, WITHHELD, Exchange, Trouble, classify, unheard_of
+
+if TYPE_CHECKING:
+    from diag.context import Run
+
+_KEPT = 8  # idle connections
+_READ = 64 * 1024  # bytes at a time
+_NO_BODY = {204, 304}
+
+
+class Wire:
+    """Carries requests to one origin, over kept connections."""
+
+    def __init__(self, run: Run, *, verify: bool) -> None:
+        self._run = run
+        self._verify = verify
+        self._idle: list[_Line] = []
+        self._lock = threading.Lock()
+
+    def send(self, exchange: Exchange) -> _Head:
+        """Send the request of `exchange` and read the head of its answer.
+
+        Raises:
+            Trouble: no connection, no answer, or none that is HTTP.
+        """
+        line = self._line(exchange)
+        try:
+            return line.ask(exchange)
+        except BaseException:
+            line.close()
+            raise
+
+    def keep(self, line: _Line) -> None:
+        """Take back a connection on which everything was read."""
+        with self._lock:
+            if len(self._idle) < _KEPT:
+                self._idle.append(line)
+                return
+        line.close()
+
+    def rest(self) -> None:
+        """Close the idle connections; whoever would just have used one gets a new one."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for line in idle:
+            line.close()
+
+    close = rest
+
+    def _line(self, exchange: Exchange) -> _Line:
+        """A connection: an idle one, an observed one that is parked, or a new one."""
+        if not exchange.fresh:
+            while (line := self._pop()) is not None:
+                if line.stands():
+                    return line
+                line.close()
+            if (line := self._parked(exchange)) is not None:
+                return line
+        return self._open(exchange)
+
+    def _pop(self) -> _Line | None:
+        with self._lock:
+            return self._idle.pop(0) if self._idle else None
+
+    def _parked(self, exchange: Exchange) -> _Line | None:
+        url = exchange.question.url
+        sock = self._run.dialer.take(url.host, url.port)
+        if sock is None:
+            return None
+        ready = isinstance(sock, ssl.SSLSocket)
+        if ready and not (url.scheme == "https" and fits(sock, url.host, verify=self._verify)):
+            sock.close()
+            return None
+        exchange.reused = True
+        if not ready:
+            sock = secure(self._run, exchange, sock, verify=self._verify)
+        return _Line(self, sock)
+
+    def _open(self, exchange: Exchange) -> _Line:
+        sock = connect(self._run, exchange)
+        return _Line(self, secure(self._run, exchange, sock, verify=self._verify))
+
+
+def connect(run: Run, exchange: Exchange) -> socket.socket:
+    """A new TCP connection, or tunnel, to where the question goes."""
+    url = exchange.question.url
+    sock: socket.socket | None = None
+    try:
+        mss = tcp.SMALL_SEGMENT if exchange.question.small else None
+        with exchange.watch.connecting("connect", lambda: _peer(run, sock, url)):
+            sock = run.dialer.connect(url.host, url.port, exchange.left(), fresh=True, mss=mss)
+        return sock
+    except TimeoutError as error:
+        raise Trouble("connect", f"no connection in time: {error}", late=True) from None
+    except ConnectionResetError as error:  # accepted, and reset before connect() returned
+        raise Trouble("reset", str(error)) from None
+    except (OSError, ValueError) as error:
+        raise Trouble("connect", str(error)) from None
+
+
+def _peer(run: Run, sock: socket.socket | None, url: Address) -> str:
+    """Where a connection leads, as check `tcp` tells it."""
+    dialer, place = run.dialer, (url.host, url.port)
+    if dialer.tunnelled(*place) or dialer.forwarder(*place) is not None:
+        return f"{url.host} {url.port}, by the proxy"
+    try:
+        address, number = ("", 0) if sock is None else sock.getpeername()[:2]
+    except OSError:  # reset meanwhile
+        address = ""
+    return f"{address} {number}" if address else f"{url.host} {url.port}"
+
+
+def secure(run: Run, exchange: Exchange, sock: socket.socket, *, verify: bool) -> socket.socket:
+    """The connection with TLS up, where the address says https."""
+    url = exchange.question.url
+    if url.scheme != "https":
+        return sock
+    if isinstance(sock, ssl.SSLSocket):  # ssl would take it apart, not wrap it
+        sock.close()
+        raise Trouble("tls", "TLS to a proxy has to be hidden behind a plain socket")
+    sock.settimeout(exchange.left())
+    try:
+        context = run.trust.context() if verify else run.trust.unverified()
+        with exchange.watch.connecting("tls", lambda: url.netloc):
+            return context.wrap_socket(sock, server_hostname=_name(url.host))
+    except (OSError, ValueError) as error:
+        sock.close()
+        raise Trouble("tls", str(error), late=isinstance(error, TimeoutError)) from None
+
+
+def fits(sock: socket.socket, host: str, *, verify: bool) -> bool:
+    """Whether TLS on a parked connection is with this host, and verified if it has to be."""
+    name = _name(host)
+    if not isinstance(sock, ssl.SSLSocket) or (sock.server_hostname or name) != name:
+        return False
+    context = sock.context
+    return not verify or (context.check_hostname and context.verify_mode == ssl.CERT_REQUIRED)
+
+
+def _name(host: str) -> str:
+    """A host as certificates name it: the dot that may end it in DNS is never part of that."""
+    return host.rstrip(".")
+
+
+class _Line:
+    """One connection, on which one exchange follows the other."""
+
+    def __init__(self, wire: Wire, sock: socket.socket) -> None:
+        self._wire = wire
+        self._sock = sock
+        self._used = False
+
+    def stands(self) -> bool:
+        """Whether an idle connection can be used again: the server has not ended it."""
+        try:
+            return not select.select([self._sock], [], [], 0)[0]
+        except (OSError, ValueError):
+            return False
+
+    def ask(self, exchange: Exchange) -> _Head:
+        """Send the request and read the head of its answer."""
+        question = exchange.question
+        exchange.reused = exchange.reused or self._used
+        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_OF_A_HEAD)
+        headers = [("Host", question.url.netloc), *question.headers.items()]
+        try:
+            request = h11.Request(
+                method=question.method, target=question.url.target, headers=headers
+            )
+            data = (http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b"")
+        except (h11.LocalProtocolError, UnicodeEncodeError):
+            raise Trouble("withheld", WITHHELD) from None
+        exchange.before_sending()
+        broken = self._write(exchange, data)
+        event: h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
+        try:
+            while not isinstance(event := http.next_event(), h11.Response):
+                if event is h11.NEED_DATA:
+                    data = self.read(exchange)
+                    if not data and broken is not None:
+                        raise classify(broken)
+                    if not data:
+                        raise Trouble("empty", "Server disconnected without sending a response.")
+                    http.receive_data(data)
+        except h11.RemoteProtocolError as error:
+            raise unheard_of(str(error)) from None
+        return _Head(self, exchange, http, event)
+
+    def _write(self, exchange: Exchange, data: bytes) -> OSError | None:
+        """Send; None, or why it failed: the server may have answered before it hung up, and the
+        kernel tells the reason only once."""
+        self._sock.settimeout(exchange.left())
+        try:
+            self._sock.sendall(data)
+        except TimeoutError as error:
+            raise classify(error) from None
+        except OSError as error:
+            return error
+        return None
+
+    def read(self, exchange: Exchange) -> bytes:
+        """The next bytes, none at the end of the stream.
+
+        Raises:
+            Trouble: it failed, took too long, or is no HTTP.
+        """
+        if time.monotonic() >= exchange.until:  # who never stops sending is late too
+            raise classify(TimeoutError())
+        self._sock.settimeout(exchange.left())
+        try:
+            data = self._sock.recv(_READ)
+        except (OSError, ValueError) as error:
+            raise classify(error) from None
+        self._used = True
+        exchange.heard(data)
+        return data
+
+    def done(self) -> None:
+        """Everything of an answer was read, and the connection stays up."""
+        self._wire.keep(self)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class _Head:
+    """The head of an answer, its body still to come."""
+
+    def __init__(
+        self, line: _Line, exchange: Exchange, http: h11.Connection, event: h11.Response
+    ) -> None:
+        self._line = line
+        self._exchange = exchange
+        self._http = http
+        self._whole = False
+        self.status = event.status_code
+        raw = [(bytes(name), bytes(value)) for name, value in event.headers]
+        self.headers = _decoded(raw)
+        self._length = self._announced(raw)
+        keep = b"close" not in b",".join(v for k, v in raw if k == b"connection").lower()
+        self._stays = keep and event.http_version >= b"1.1"
+
+    def _announced(self, raw: list[tuple[bytes, bytes]]) -> int | None:
+        """How many bytes will come, None where only h11 can tell where the body ends."""
+        if self._exchange.question.method == "HEAD" or self.status in _NO_BODY:
+            return None
+        found = dict(raw)
+        if b"transfer-encoding" in found:
+            return None
+        return int(found[b"content-length"]) if b"content-length" in found else None
+
+    def pieces(self) -> Iterator[bytes]:
+        if self._length is None:
+            yield from self._by_h11()
+        else:
+            yield from self._counted(self._length)
+
+    def _counted(self, left: int) -> Iterator[bytes]:
+        """So many bytes: nothing that h11 would have to look at."""
+        piece = self._http.trailing_data[0]
+        while True:
+            if len(piece) > left:  # something nobody asked for
+                self._stays, piece = False, piece[:left]
+            left -= len(piece)
+            if piece:
+                yield piece
+            if left <= 0:
+                self._whole = True
+                return
+            if not (piece := self._line.read(self._exchange)):
+                raise Trouble("truncated", f"peer closed with {left} bytes still to come")
+
+    def _by_h11(self) -> Iterator[bytes]:
+        while True:
+            try:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    self._http.receive_data(self._line.read(self._exchange))
+                    continue
+            except h11.RemoteProtocolError as error:
+                raise unheard_of(str(error)) from None
+            if isinstance(event, h11.Data):
+                yield bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage) or event is h11.PAUSED:
+                self._whole = True
+                self._stays = self._http.their_state is h11.DONE
+                self._stays = self._stays and not self._http.trailing_data[0]
+                return
+
+    def close(self) -> None:
+        if self._whole and self._stays:
+            self._line.done()
+        else:
+            self._line.close()
+
+
+def _decoded(raw: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Names and values as text: ISO 8859-1 where they are not UTF-8."""
+    try:
+        return [(name.decode("ascii"), value.decode("utf-8")) for name, value in raw]
+    except UnicodeDecodeError:
+        return [(name.decode("ascii"), value.decode("latin-1")) for name, value in raw]
