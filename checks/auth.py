@@ -159,6 +159,11 @@ class Auth(Troubles, Check):
         reproduce="{curl_auth} -i '{request}'",
     )
 
+    def ahead(self, ctx: Context) -> Iterator[tuple[type[Fact], ...]]:
+        yield Credential, Wire
+        if ctx[Wire].verified:  # to the origin that was typed: whoever answers there is meant
+            ctx.http.ahead(bitbucket.datacenter.PROPERTIES, auth=True)
+
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         wire = ctx.get(Wire)
         if ctx.credential.secret is None:

@@ -21,6 +21,7 @@ from diag.api import (
     Route,
     Target,
     Verdict,
+    Wire,
     bitbucket,
     fail,
     net,
@@ -136,6 +137,12 @@ class BaseUrl(Check):
     )
     # The first of these that a link deserves is its verdict, and the first of all links is told.
     RANKED = (LOCALHOST, LOOPBACK, PRIVATE_IP, UNRESOLVABLE, SCHEME, PORT, CONTEXT, HOST)
+
+    foresees = (Wire,)
+
+    def ahead(self, ctx: Context) -> Iterator[tuple[type[Fact], ...]]:
+        yield (Wire,)
+        ctx.http.ahead(bitbucket.datacenter.CAPABILITIES)
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         listing = bitbucket.listing

@@ -19,8 +19,10 @@ from diag.api import (
     Route,
     Target,
     Troubles,
+    Wire,
     bitbucket,
     fail,
+    greet_ahead,
     net,
     ok,
     said,
@@ -36,6 +38,12 @@ PATIENCE = 1.5  # seconds for the SSH port ...
 TRACE_TIME = 1.8  # ... and to find out where it is blocked
 ENOUGH = 65536  # bytes of the list of branches: that it begins as such is all that matters
 ADVERTISEMENT = "application/x-git-upload-pack-advertisement"
+ADVERTISED: dict[str, Any] = {  # the first request of a clone
+    "query": {"service": "git-upload-pack"},
+    "headers": {"Accept": "*/*", "Git-Protocol": "version=2"},
+    "max_bytes": ENOUGH,
+}
+SSH_PORT = 7999  # the usual one
 FIRST_STEP = "{curl_auth} -i '{request}'"
 
 
@@ -79,15 +87,23 @@ class Git(Troubles, Check):
         explains=("permission-unclear",),  # after a 401 nothing more can be asked
     )
 
+    foresees = (Wire,)
+
+    def ahead(self, ctx: Context) -> Iterator[tuple[type[Fact], ...]]:
+        target = ctx.target
+        if target.project is None or target.repository is None:
+            return
+        yield Wire, Channel
+        greet_ahead(ctx, target.host, SSH_PORT, PATIENCE)
+        yield Instance, Identity
+        path = bitbucket.datacenter.git_path(target.project, target.repository)
+        auth = ctx[Identity].kind != "anonymous"
+        ctx.http.ahead(path, auth=auth, late=1, **ADVERTISED)
+
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         clone = ctx[Clone]
         asker = Asker(ctx, auth=ctx[Identity].kind != "anonymous")
-        answer = asker.get(
-            bitbucket.datacenter.git_path(clone.project, clone.slug),
-            {"service": "git-upload-pack"},
-            headers={"Accept": "*/*", "Git-Protocol": "version=2"},
-            max_bytes=ENOUGH,
-        )
+        answer = asker.get(bitbucket.datacenter.git_path(clone.project, clone.slug), **ADVERTISED)
         finding = self._over_http(ctx, answer)
         yield CloneTried(finding.verdict in (self.RATE_LIMITED, self.GATEWAY_RATE_LIMITED))
         yield finding

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from diag.api import (
@@ -82,6 +83,19 @@ class Permission(Troubles, Check):
         owner="server-admin",
         reproduce=SEE_STATUS,
     )
+
+    def ahead(self, ctx: Context) -> Iterator[tuple[type[Fact], ...]]:
+        yield Instance, Identity
+        need = ctx.profile.setup if ctx.settings.stage == "setup" else ctx.profile.steady
+        if need != "admin" or ctx[Identity].kind == "anonymous":
+            return
+        rights, target, name = bitbucket.rights, ctx.target, ctx[Identity].name
+        ask = partial(ctx.http.ahead, auth=True)
+        ask(**rights.listing("REPO_ADMIN", target.project, target.repository))
+        if target.project is not None and target.repository is not None:
+            ask(**rights.hooks(target.project, target.repository), late=2)
+        if name is not None:
+            ask(**rights.users(name, "ADMIN", None), late=3)
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         if ctx[Identity].kind == "anonymous":

@@ -107,6 +107,12 @@ class Repos(Troubles, Check):
         reproduce="{curl_auth} -i '{request}'",
     )
 
+    def ahead(self, ctx: Context) -> Iterator[tuple[type[Fact], ...]]:
+        yield Instance, Identity
+        first = {"start": 0, "limit": bitbucket.listing.FIRST}
+        auth = ctx[Identity].kind != "anonymous"
+        ctx.http.ahead(bitbucket.datacenter.REPOS, query=first, auth=auth)
+
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         datacenter, listing = bitbucket.datacenter, bitbucket.listing
         asker = Asker(ctx, auth=ctx[Identity].kind != "anonymous")

@@ -26,6 +26,7 @@ from diag.api import (
 if TYPE_CHECKING:
     Answer = net.doors.Answer
 
+_MORE = 4  # connections beside the first: as many requests are under way at a time
 _NC = "nc -vz -w 3 {address} {port}"
 _TRACE = (
     "sudo traceroute -n -T -p {port} {address}",
@@ -208,6 +209,7 @@ class Tcp(Check):
         good: list[Answer] = []
         bad: list[Answer] = []
         aside: list[Answer] = []
+        ctx.http.open_ahead(addresses[0] if mapped is None else mapped[0], ctx.timeout, _MORE)
         for answer in net.doors.knock(doors, siblings, timeout=ctx.timeout):
             if answer.port != port:
                 aside.append(answer)

@@ -6,7 +6,8 @@ nothing imports a module of theirs by name, they are found by `diag.registry`.
 
 from __future__ import annotations
 
-from pathlib import Path
+import os.path  # pathlib takes longer to load than `--version` to answer
 
-if not Path(__file__).with_name("checks").is_dir():  # a checkout, not an installed wheel
-    __path__.append(str(Path(__file__).parents[1]))
+_HERE = os.path.dirname(__file__)  # noqa: PTH120
+if not os.path.isdir(f"{_HERE}/checks"):  # noqa: PTH112 - a checkout, not an installed wheel
+    __path__.append(os.path.dirname(_HERE))  # noqa: PTH120

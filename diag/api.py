@@ -8,7 +8,16 @@ The network lies in `net` (`net.dns`, `net.tcp`, …: imported when first used).
 from __future__ import annotations
 
 from diag import bitbucket, cafile, net, scopes, target, tokens, verdicts
-from diag.asking import Asker, Troubles, said, ssh_greeting, stranger, trouble, why_no_ssh
+from diag.asking import (
+    Asker,
+    Troubles,
+    greet_ahead,
+    said,
+    ssh_greeting,
+    stranger,
+    trouble,
+    why_no_ssh,
+)
 from diag.asking_cloud import (
     MOST_REQUESTS,
     SEE_HEADERS,
@@ -113,6 +122,7 @@ __all__ = [
     "cloud_said",
     "cloud_trouble",
     "fail",
+    "greet_ahead",
     "net",
     "ok",
     "record",

@@ -15,6 +15,7 @@ from diag import verdicts
 from diag.bitbucket import datacenter, fingerprints
 from diag.context import Context, DeadlineExceededError
 from diag.facts import Instance, Route
+from diag.later import Later
 
 if TYPE_CHECKING:
     from diag.model import Finding, Json, Verdict
@@ -40,15 +41,13 @@ class Asker:
         self._auth = auth
         self.findings: list[Finding] = []  # what came up on the way
 
-    def get(
-        self, path: str, query: Mapping[str, str | int] | None = None, **options: Any
-    ) -> Answer:
+    def get(self, url: str, query: Mapping[str, str | int] | None = None, **options: Any) -> Answer:
         """One request below the base URL; `options` are those of `diag.net.http.Http.get`.
 
         Raises:
             DeadlineExceededError: the run's time is over.
         """
-        ask = partial(self._ctx.http.get, path, query=query, auth=self._auth, **options)
+        ask = partial(self._ctx.http.get, url, query=query, auth=self._auth, **options)
         answer = ask()
         pause = self._pause(answer)
         if pause is not None:
@@ -200,6 +199,13 @@ def said(ctx: Context, answer: Answer) -> str:
     return ctx.quote(fingerprints.title(answer) or answer.content_type or "nothing")
 
 
+def greet_ahead(ctx: Context, host: str, port: int, timeout: float) -> None:
+    """Have `ssh_greeting` begin before its turn comes; it is then asked for with the same place."""
+    if ctx.run.alone:
+        greet = partial(_greeting, ctx, host, port, timeout, dns_works=False)
+        ctx.run.greetings[host, port] = Later(greet)
+
+
 def ssh_greeting(
     ctx: Context, host: str, port: int, timeout: float, *, dns_works: bool = False
 ) -> Banner | None:
@@ -209,6 +215,15 @@ def ssh_greeting(
     `timeout` is in seconds, for name and connection together; `dns_works` is that of
     `diag.net.dns.resolves`. The check must declare Target and Route.
     """
+    begun = ctx.run.greetings.pop((host, port), None)
+    if begun is not None and (banner := begun.wait(timeout)) is not None:
+        return banner
+    return _greeting(ctx, host, port, timeout, dns_works=dns_works)
+
+
+def _greeting(
+    ctx: Context, host: str, port: int, timeout: float, *, dns_works: bool
+) -> Banner | None:
     from diag import net
 
     route = ctx.get(Route)

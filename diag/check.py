@@ -49,6 +49,17 @@ class Check(Concluding):
     requires: ClassVar[tuple[type[Fact], ...]] = ()  # without one of these the check is skipped
     after: ClassVar[tuple[type[Fact], ...]] = ()  # used where there; waited for, not required
     provides: ClassVar[tuple[type[Fact], ...]] = ()
+    foresees: ClassVar[tuple[type[Fact], ...]] = ()  # further facts that `ahead` looks at
+
+    def ahead(self, ctx: Context) -> Iterator[tuple[type[Fact], ...]]:
+        """Begin with what `run` is going to ask in a healthy run, before its turn comes.
+
+        With `ctx.http.ahead`; each yield waits until the facts that it names are known.
+
+        It only saves time: what is foreseen wrongly is asked once more, and nothing is concluded.
+        """
+        del ctx
+        return iter(())
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         """Diagnose. An exception here is bbdiag's own fault and is reported as such."""

@@ -17,8 +17,10 @@ from diag.timings import Timing
 
 if TYPE_CHECKING:
     from diag.check import Check
+    from diag.later import Later
     from diag.net.dial import Dialer
     from diag.net.http import Engine, Http
+    from diag.net.ssh import Banner
     from diag.net.tls import Trust
     from diag.profile import Profile
     from diag.secret import Scrubber, Secret
@@ -56,6 +58,7 @@ class Run:
         self.started = time.monotonic()
         self.timings: dict[str, list[Timing]] = {}
         self.lock = threading.Lock()
+        self.greetings: dict[tuple[str, int], Later[Banner | None]] = {}  # of SSH servers, ahead
         self._words: dict[tuple[bool, ...], dict[str, str]] = {}
 
     def words(self) -> dict[str, str]:
@@ -113,7 +116,7 @@ class Context:
     def __init__(self, run: Run, check: Check) -> None:
         self.run = run
         self._check = check
-        self._visible = {*check.requires, *check.after, *check.provides}
+        self._visible = {*check.requires, *check.after, *check.provides, *check.foresees}
 
     # what is known
 

@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,7 @@ CRASHED = Verdict(
 LEFT_OUT = skip(LEFT_OUT_CODE, "left out with --skip")
 VERDICTS = (UNFINISHED, INTERRUPTED, CRASHED, LEFT_OUT)
 
+Foresight = Iterator[tuple[type[Fact], ...]]
 Progress = Callable[[str, str], None]  # (check id, "started" or its status)
 
 
@@ -88,6 +90,7 @@ class Runner:
         self._progress = progress or (lambda _check, _event: None)
         self._outcomes = {check.id: Outcome(check.id, check.title) for check in plan.chosen}
         self._agenda = Agenda(plan)
+        self._foreseers: list[tuple[type[Check], tuple[type[Fact], ...], Foresight]] = []
         self._running: dict[str, type[Check]] = {}
         self._changed = threading.Condition()
         self._closed = False  # no outcome is changed any more
@@ -125,14 +128,40 @@ class Runner:
     # scheduling
 
     def _side_by_side(self) -> None:
+        for check in self.plan.chosen:
+            if check.ahead is not Check.ahead:
+                foresight = check().ahead(Context(self.run, check()))
+                self._foreseers.append((check, (Target,), foresight))
         with self._changed:
             while True:
                 for check in self._start_ready():
                     threading.Thread(target=self._work, args=(check,), daemon=True).start()
+                if foreseen := self._foreseen():
+                    threading.Thread(target=self._foresee, args=(foreseen,), daemon=True).start()
                 left = self.run.cutoff()
                 if not self._running or left <= 0:
                     return
                 self._changed.wait(left)
+
+    def _foreseen(self) -> list[tuple[type[Check], Foresight]]:
+        """The checks that still wait, but know by now what they are going to ask."""
+        ready = [one for one in self._foreseers if all(fact in self.run.facts for fact in one[1])]
+        self._foreseers = [one for one in self._foreseers if one not in ready]
+        return [
+            (check, foresight)
+            for check, _, foresight in ready
+            if check in self._agenda.waiting and self._applies(check)
+        ]
+
+    def _foresee(self, foreseers: Sequence[tuple[type[Check], Foresight]]) -> None:
+        """Have them say what they are going to ask, and begin with it."""
+        for check, foresight in foreseers:
+            with suppress(Exception):  # nothing rests on it: `run` tells what is wrong
+                if (facts := next(foresight, None)) is not None:
+                    with self._changed:
+                        self._foreseers.append((check, facts, foresight))
+                        self._changed.notify_all()
+        self.run.http.begin()
 
     def _by_turns(self) -> None:
         """A check that has established a fact lets those go first that waited for it."""

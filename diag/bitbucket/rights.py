@@ -7,9 +7,10 @@ not sent again: `webhooks` can be such an answer, so it is the last thing to be 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from diag.bitbucket import datacenter, listing
+from diag.bitbucket import datacenter
+from diag.bitbucket.listing import PageError, read_page, repository
 from diag.record import record
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Ask(Protocol):
     """Sends a request with the secret."""
 
     def __call__(
-        self, path: str, query: Mapping[str, str | int] | None = None, *, max_bytes: int = ...
+        self, url: str, query: Mapping[str, str | int] | None = None, *, max_bytes: int = ...
     ) -> Answer: ...
 
 
@@ -35,21 +36,60 @@ class Told:
     answer: Answer
 
 
+# What is asked, as arguments of `Ask` and of `Http.ahead`.
+
+
+def listing(permission: str, project: str | None, slug: str | None) -> dict[str, Any]:
+    """The repositories to which the secret has `permission`, of the project or of all."""
+    query: dict[str, str | int] = {"permission": permission}
+    if project is not None:  # the filters are only to shorten the page: old versions ignore some
+        query["projectkey"] = project
+    if slug is not None:
+        query["archived"] = "ALL"
+    return {
+        "url": datacenter.REPOS,
+        "query": query | {"limit": 1 if project is None else 100},
+    }
+
+
+def users(name: str, permission: str, to: Repository | None) -> dict[str, Any]:
+    """The users of a name, or part of it, with `permission` to a repository or to all."""
+    query: dict[str, str | int] = {"filter": name, "permission": permission}
+    if to is not None:
+        query |= {"permission.projectKey": to.project, "permission.repositorySlug": to.slug}
+    return {"url": datacenter.USERS, "query": query}
+
+
+def hooks(project: str, slug: str | None) -> dict[str, Any]:
+    """The webhooks of a repository, or project, with what became of the last deliveries. No `limit`
+    is sent, for the description of this resource has none."""
+    path = datacenter.webhooks_path(project, slug)
+    return {"url": path, "query": {"statistics": "true"}, "max_bytes": _MOST}
+
+
+# What the answers say.
+
+
 def listed(ask: Ask, permission: str, project: str | None, wanted: Repository | None) -> Told:
     """Whether the secret has `permission` (REPO_ADMIN, REPO_WRITE) to the wanted repository; to any
     of the project, or to any at all, where none is wanted."""
-    query: dict[str, str | int] = {"permission": permission}
-    if wanted is not None:  # the filters are only to shorten the page: old versions ignore some
-        query |= {"projectkey": wanted.project, "name": wanted.name, "archived": "ALL"}
-    elif project is not None:
-        query["projectkey"] = project
-    query["limit"] = 1 if wanted is None and project is None else 100
-    answer = ask(datacenter.REPOS, query)
+    question = listing(permission, project, None)
+    if wanted is not None:
+        question = listing(permission, wanted.project, wanted.slug)
+    told = _listed(ask(**question), project, wanted)
+    if told.value is None and wanted is not None and told.answer.status == 200:
+        # More than one page: the name shortens it, where the version knows that filter.
+        question["query"] |= {"name": wanted.name}
+        told = _listed(ask(**question), project, wanted)
+    return told
+
+
+def _listed(answer: Answer, project: str | None, wanted: Repository | None) -> Told:
     try:
-        page = listing.read_page(answer)
-    except listing.PageError:
+        page = read_page(answer)
+    except PageError:
         return Told(None, answer)
-    for one in filter(None, map(listing.repository, page.values)):
+    for one in filter(None, map(repository, page.values)):
         inside = project is None or one.project.lower() == project.lower()
         if wanted is None and inside:
             return Told(True, answer)
@@ -61,13 +101,10 @@ def listed(ask: Ask, permission: str, project: str | None, wanted: Repository | 
 def user_listed(ask: Ask, name: str, permission: str, to: Repository | None) -> Told:
     """Whether the user of that name has `permission` himself, to a repository or (ADMIN) to the
     whole instance, whatever his token was limited to."""
-    query: dict[str, str | int] = {"filter": name, "permission": permission}
-    if to is not None:
-        query |= {"permission.projectKey": to.project, "permission.repositorySlug": to.slug}
-    answer = ask(datacenter.USERS, query)
+    answer = ask(**users(name, permission, to))
     try:
-        page = listing.read_page(answer)
-    except listing.PageError:
+        page = read_page(answer)
+    except PageError:
         return Told(None, answer)
     names = {str(user.get("name")).lower() for user in page.values if isinstance(user, dict)}
     if name.lower() in names:
@@ -78,12 +115,10 @@ def user_listed(ask: Ask, name: str, permission: str, to: Repository | None) -> 
 def webhooks(ask: Ask, project: str, slug: str | None) -> Told:
     """Whether the webhooks of a repository, or project, are shown: to its administrators alone.
 
-    The answer also tells what became of the last deliveries. In older versions it holds the hooks'
-    secrets: `diag.bitbucket.webhooks` takes out of it what is wanted. No `limit` is sent, for the
-    description of this resource has none.
+    In older versions the answer holds the hooks' secrets: `diag.bitbucket.webhooks` takes out of it
+    what is wanted.
     """
-    path = datacenter.webhooks_path(project, slug)
-    answer = ask(path, {"statistics": "true"}, max_bytes=_MOST)
+    answer = ask(**hooks(project, slug))
     if answer.status == 200 and answer.failure in (None, "endless"):
         return Told(True, answer)
     refused = datacenter.refusal(answer) in {"forbidden", "nobody"}

@@ -47,7 +47,7 @@ class Elsewhere:
         request = self._client.build_request(
             question.method,
             question.url.text,
-            headers=[(key.encode(), value.encode()) for key, value in question.headers.items()],
+            headers=[(key.encode(), value.encode()) for key, value in question.headers],
             content=question.content,
             extensions={"bbdiag": exchange},
         )

@@ -7,9 +7,10 @@ target, `diag.net.elsewhere` for all others.
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from diag.net.address import Address
@@ -34,7 +35,7 @@ class Question:
 
     method: str
     url: Address
-    headers: Mapping[str, str] = field(repr=False)  # may hold the secret
+    headers: tuple[tuple[str, str], ...] = field(repr=False)  # may hold the secret
     verify: bool  # the certificate
     max_bytes: int  # of the body
     auth: bool
@@ -90,6 +91,7 @@ class Exchange:
         self.credential_sent = False
         self.greeting = b""  # what came first, until it is known to be HTTP
         self.watch = Watch(engine.run.elapsed_ms)
+        self.sent = threading.Event()  # or it never will be
 
     def allow(self) -> bool:
         """Give the server its time, as far as the run has any left; False if it has none."""
@@ -109,6 +111,10 @@ class Exchange:
         self.credential_sent = self.question.auth
         self.watch.send()
 
+    def after_sending(self) -> None:
+        """Called when all of it has left."""
+        self.sent.set()
+
     def heard(self, data: bytes) -> None:
         """Called with whatever comes first: what does not begin like HTTP is none."""
         if len(self.greeting) >= len(_HTTP):
@@ -119,6 +125,12 @@ class Exchange:
 
     def perform(self, carrier: Carrier) -> Answer:
         """Send the request and read the whole answer."""
+        try:
+            return self._perform(carrier)
+        finally:
+            self.sent.set()
+
+    def _perform(self, carrier: Carrier) -> Answer:
         question = self.question
         if not self.allow():
             return self._answer(failure="deadline", detail="the time is over")

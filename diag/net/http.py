@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 
 from diag.facts import Credential, Target
 from diag.facts import Wire as TlsWire
+from diag.later import Later
 from diag.net import address
 from diag.net.address import Address
 from diag.net.answer import Answer, Failure, Headers
@@ -38,6 +39,7 @@ GRANT_USERS = ("x-token-auth",)  # what git joins such a token with
 _LARGEST_GRANT = 64 * 1024  # bytes; tokens have some 2,500
 MAX_BODY = 8 * 1024 * 1024  # bytes; a page of 1000 repositories is about 2.5 MB
 _MISSING = {"timeout", "slow"}
+_UNCONNECTED = {"connect", "tls", "reset", "empty", "withheld", "deadline"}
 
 
 class Engine:
@@ -51,6 +53,7 @@ class Engine:
         self._granted: Credential | None = None  # an OAuth consumer's token, in place of its secret
         self._grant_tried = False
         self._lock = threading.Lock()
+        self._foreseen: dict[Question, _Foreseen] = {}
         self._wires: dict[bool, Wire] = {}  # by whether the certificate is verified
         self._elsewhere: dict[bool, Elsewhere] = {}
 
@@ -70,6 +73,40 @@ class Engine:
             if verify not in self._elsewhere:
                 self._elsewhere[verify] = Elsewhere(self.run, verify=verify)
             return self._elsewhere[verify]
+
+    def foresee(self, question: Question, late: int) -> None:
+        """Note down what somebody is going to ask for: `begin` sends it."""
+        with self._lock:
+            if question not in self._foreseen:
+                self._foreseen[question] = _Foreseen(self, question, late)
+
+    def begin(self) -> None:
+        """Send what is foreseen, what is late only after all that is less so has left."""
+        with self._lock:
+            new = [one for one in self._foreseen.values() if not one.begun]
+            for one in new:
+                one.begin([other.exchange for other in new if other.late < one.late])
+
+    def claim(self, question: Question) -> _Foreseen | None:
+        """The request that was sent ahead, if this one was. Nobody else gets it."""
+        with self._lock:
+            return self._foreseen.pop(question, None)
+
+    def open_ahead(self, address: str, timeout: float, count: int) -> None:
+        """Open so many more connections to an address of the target, which https requests will
+        need. Nothing is sent on them but TLS."""
+        target = self.run.facts.get(Target)
+        if not self.run.alone or not isinstance(target, Target) or target.scheme != "https":
+            return
+        with self._lock:
+            if True not in self._wires:
+                self._wires[True] = Wire(self.run, verify=True)
+            wire = self._wires[True]
+        port = target.port
+        mapped = self.run.dialer.mapped(target.host, port)
+        place = (target.host, port if mapped is None else mapped[1], address, timeout)
+        for _ in range(count):
+            threading.Thread(target=wire.open_ahead, args=place, daemon=True).start()
 
     def may_send_secret(self, url: Address) -> bool:
         """The contract's rule for the secret: to the origin that the user typed, over TLS that
@@ -121,6 +158,33 @@ class Engine:
             return [*self._wires.values(), *self._elsewhere.values()]
 
 
+class _Foreseen:
+    """A request that is sent before somebody asks for it."""
+
+    def __init__(self, engine: Engine, question: Question, late: int) -> None:
+        self._engine = engine
+        self._answer: Later[Answer] | None = None
+        self.late = late
+        self.exchange = Exchange(engine, question, None, fresh=False)
+
+    @property
+    def begun(self) -> bool:
+        return self._answer is not None
+
+    def begin(self, before: Sequence[Exchange]) -> None:
+        """Send it once all of `before` have left, and read the answer."""
+        self._answer = Later(partial(self._work, before))
+
+    def _work(self, before: Sequence[Exchange]) -> Answer:
+        for one in before:
+            one.sent.wait(self.exchange.patience)
+        return self.exchange.perform(self._engine.carrier(self.exchange.question))
+
+    def wait(self) -> Answer | None:
+        """What came of it; None if it was not begun with, or the run is over before."""
+        return None if self._answer is None else self._answer.wait(self._engine.run.cutoff())
+
+
 class Http:
     """The engine as one check sees it: its requests are timed under the check's name."""
 
@@ -165,6 +229,74 @@ class Http:
             small: on a direct connection on which neither side sends packets of more than about
                 600 bytes.
         """
+        question = self._question(
+            url, query, method, headers, max_bytes, verify, auth=auth, small=small
+        )
+        if isinstance(question, Answer):
+            return question
+        if not (fresh or timeout) and (answer := self._foreseen(question)) is not None:
+            return answer
+        carrier = self._engine.carrier(question)
+        exchange = Exchange(self._engine, question, timeout, fresh)
+        answer = exchange.perform(carrier)
+        exchange.watch.tell(self._record, f"{method} {answer.url}")
+        if answer.failure in {"empty", "reset"} and exchange.reused:
+            # A kept connection that the server closes meanwhile says nothing about the server.
+            exchange = Exchange(self._engine, question, timeout, fresh=True)
+            answer = exchange.perform(carrier)
+            exchange.watch.tell(self._record, f"{method} {answer.url}")
+        return answer
+
+    def ahead(
+        self,
+        url: str,
+        *,
+        query: Mapping[str, str | int] | Sequence[tuple[str, str | int]] | None = None,
+        auth: bool = False,
+        headers: Mapping[str, str] | None = None,
+        max_bytes: int = MAX_BODY,
+        late: int = 0,
+    ) -> None:
+        """Begin with a GET that will be asked for with the same arguments.
+
+        It leaves after those that are begun with it and less `late`: what may be answered 401,
+        after which the secret is sent no more, has to be.
+        """
+        if not self._engine.run.alone:
+            return
+        question = self._question(url, query, "GET", headers, max_bytes, None, auth=auth)
+        if isinstance(question, Question):
+            self._engine.foresee(question, late)
+
+    def open_ahead(self, address: str, timeout: float, count: int) -> None:
+        """Open further connections to an address of the target, for requests side by side."""
+        self._engine.open_ahead(address, timeout, count)
+
+    def _foreseen(self, question: Question) -> Answer | None:
+        """The answer to a request that was sent ahead, unless its connection failed: then it has to
+        be asked in the ordinary way."""
+        foreseen = self._engine.claim(question)
+        if foreseen is None:
+            return None
+        answer = foreseen.wait()
+        if answer is None or answer.failure in _UNCONNECTED:
+            return None
+        foreseen.exchange.watch.tell(self._record, f"{question.method} {answer.url}")
+        return answer
+
+    def _question(
+        self,
+        url: str,
+        query: Mapping[str, str | int] | Sequence[tuple[str, str | int]] | None,
+        method: Literal["GET", "HEAD"],
+        headers: Mapping[str, str] | None,
+        max_bytes: int,
+        verify: bool | None,
+        *,
+        auth: bool,
+        small: bool = False,
+    ) -> Question | Answer:
+        """The request as it is to be sent, or why it cannot be."""
         engine = self._engine
         full = (engine.base or self._target().base_url) + url if url.startswith("/") else url
         if query:
@@ -190,17 +322,7 @@ class Http:
         if verify is None:
             wire = engine.run.facts.get(TlsWire)
             verify = not (isinstance(wire, TlsWire) and wire.secure and not wire.verified)
-        question = Question(method, where, sending, verify, max_bytes, auth, small=small)
-        carrier = engine.carrier(question)
-        exchange = Exchange(engine, question, timeout, fresh)
-        answer = exchange.perform(carrier)
-        exchange.watch.tell(self._record, f"{method} {full}")
-        if answer.failure in {"empty", "reset"} and exchange.reused:
-            # A kept connection that the server closes meanwhile says nothing about the server.
-            exchange = Exchange(engine, question, timeout, fresh=True)
-            answer = exchange.perform(carrier)
-            exchange.watch.tell(self._record, f"{method} {full}")
-        return answer
+        return Question(method, where, tuple(sending.items()), verify, max_bytes, auth, small=small)
 
     def swallowed(self, answer: Answer) -> bool:
         """Whether an answer that is missing comes at once where both sides send small packets only,
@@ -237,7 +359,8 @@ class Http:
             "Authorization": authorization("basic", consumer.user, consumer.secret),
         }
         form = b"grant_type=client_credentials"
-        question = Question("POST", address.read(url), headers, True, _LARGEST_GRANT, True, form)
+        sent = tuple(headers.items())
+        question = Question("POST", address.read(url), sent, True, _LARGEST_GRANT, True, form)
         exchange = Exchange(engine, question, None, fresh=True)
         answer = exchange.perform(engine.carrier(question))
         exchange.watch.tell(self._record, f"POST {url}")

@@ -36,7 +36,9 @@ class Wire:
         self._run = run
         self._verify = verify
         self._idle: list[_Line] = []
-        self._lock = threading.Lock()
+        self._coming = 0  # connections that are being opened ahead
+        self._queue = 0  # exchanges that wait for one of them
+        self._changed = threading.Condition()
 
     def send(self, exchange: Exchange) -> _Head:
         """Send the request of `exchange` and read the head of its answer.
@@ -53,15 +55,37 @@ class Wire:
 
     def keep(self, line: _Line) -> None:
         """Take back a connection on which everything was read."""
-        with self._lock:
+        with self._changed:
             if len(self._idle) < _KEPT:
                 self._idle.append(line)
+                self._changed.notify()
                 return
         line.close()
 
+    def open_ahead(self, host: str, port: int, address: str, timeout: float) -> None:
+        """Open one more connection to an address of the host, with TLS, for whoever needs one.
+
+        Whatever becomes of it proves nothing, and is not told: who needs one may wait for it, and
+        opens another if it fails. `timeout` is in seconds, for TCP and TLS each.
+        """
+        with self._changed:
+            self._coming += 1
+        line: _Line | None = None
+        try:
+            sock = tcp.connect(address, port, timeout)
+            sock.settimeout(timeout)
+            line = _Line(self, _wrapped(self._run, sock, host, verify=self._verify), used=True)
+        except (OSError, ValueError):
+            pass
+        with self._changed:
+            self._coming -= 1
+            self._changed.notify_all()
+        if line is not None:
+            self.keep(line)
+
     def rest(self) -> None:
         """Close the idle connections; whoever would just have used one gets a new one."""
-        with self._lock:
+        with self._changed:
             idle, self._idle = self._idle, []
         for line in idle:
             line.close()
@@ -71,16 +95,23 @@ class Wire:
     def _line(self, exchange: Exchange) -> _Line:
         """A connection: an idle one, an observed one that is parked, or a new one."""
         if not exchange.fresh:
-            while (line := self._pop()) is not None:
+            if (line := self._parked(exchange)) is not None:
+                return line
+            while (line := self._pop(exchange)) is not None:
                 if line.stands():
                     return line
                 line.close()
-            if (line := self._parked(exchange)) is not None:
-                return line
         return self._open(exchange)
 
-    def _pop(self) -> _Line | None:
-        with self._lock:
+    def _pop(self, exchange: Exchange) -> _Line | None:
+        """An idle connection, one that is about to come, or None where there are no more."""
+        with self._changed:
+            if not self._idle and self._coming > self._queue:
+                self._queue += 1
+                self._changed.wait_for(
+                    lambda: self._idle or self._coming < self._queue, timeout=exchange.left()
+                )
+                self._queue -= 1
             return self._idle.pop(0) if self._idle else None
 
     def _parked(self, exchange: Exchange) -> _Line | None:
@@ -141,12 +172,20 @@ def secure(run: Run, exchange: Exchange, sock: socket.socket, *, verify: bool) -
         raise Trouble("tls", "TLS to a proxy has to be hidden behind a plain socket")
     sock.settimeout(exchange.left())
     try:
-        context = run.trust.context() if verify else run.trust.unverified()
         with exchange.watch.connecting("tls", lambda: url.netloc):
-            return context.wrap_socket(sock, server_hostname=_name(url.host))
+            return _wrapped(run, sock, url.host, verify=verify)
     except (OSError, ValueError) as error:
-        sock.close()
         raise Trouble("tls", str(error), late=isinstance(error, TimeoutError)) from None
+
+
+def _wrapped(run: Run, sock: socket.socket, host: str, *, verify: bool) -> ssl.SSLSocket:
+    """TLS on a connection, which is closed if that fails."""
+    try:
+        context = run.trust.context() if verify else run.trust.unverified()
+        return context.wrap_socket(sock, server_hostname=_name(host))
+    except (OSError, ValueError):
+        sock.close()
+        raise
 
 
 def fits(sock: socket.socket, host: str, *, verify: bool) -> bool:
@@ -166,10 +205,10 @@ def _name(host: str) -> str:
 class _Line:
     """One connection, on which one exchange follows the other."""
 
-    def __init__(self, wire: Wire, sock: socket.socket) -> None:
+    def __init__(self, wire: Wire, sock: socket.socket, *, used: bool = False) -> None:
         self._wire = wire
         self._sock = sock
-        self._used = False
+        self._used = used  # or kept for long: the server may have closed it
 
     def stands(self) -> bool:
         """Whether an idle connection can be used again: the server has not ended it."""
@@ -183,7 +222,7 @@ class _Line:
         question = exchange.question
         exchange.reused = exchange.reused or self._used
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_OF_A_HEAD)
-        headers = [("Host", question.url.netloc), *question.headers.items()]
+        headers = [("Host", question.url.netloc), *question.headers]
         try:
             request = h11.Request(
                 method=question.method, target=question.url.target, headers=headers
@@ -193,6 +232,7 @@ class _Line:
             raise Trouble("withheld", WITHHELD) from None
         exchange.before_sending()
         broken = self._write(exchange, data)
+        exchange.after_sending()
         event: h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
         try:
             while not isinstance(event := http.next_event(), h11.Response):
