@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import subprocess
 import sys
@@ -152,10 +153,11 @@ def ratio(value: float, base: float) -> str:
 
 
 def progress(text: str) -> None:
-    """What is being done, for who watches."""
-    end = "\033[K\r" if sys.stderr.isatty() else "\n"
-    if sys.stderr.isatty() or not text.partition("/")[0].isdecimal():
-        print(text, end=end, file=sys.stderr, flush=True)
+    """What is being done, for who watches; of each round only a terminal is told."""
+    if sys.stderr.isatty():
+        print(text, end="\033[K\r", file=sys.stderr, flush=True)
+    elif not re.match(r"\d+/\d+ ", text):
+        print(text, file=sys.stderr, flush=True)
 
 
 @cache
