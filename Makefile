@@ -48,8 +48,10 @@ docs: setup
 gallery: setup
 	$(BIN)/python -m tests.gallery.document
 
+# As root, for about an hour: says what else is needed. `make bench PARTS="startup fleet"` measures these
+# anew; `PARTS=--quick` is for who works on it.
 bench: setup
-	$(BIN)/python bench/versus_curl.py
+	$(BIN)/python -m bench $(PARTS)
 
 # Only names, versions and hashes stand in the files: no index, no host.
 lock:
@@ -59,4 +61,4 @@ lock:
 	  pyproject.toml --output-file requirements/runtime.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .*_cache
+	rm -rf $(VENV) .bench build dist *.egg-info .*_cache
