@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
@@ -16,9 +17,16 @@ def main() -> None:
 
         print(f"bbdiag {VERSION}")
         raise SystemExit(0)
+    from diag import early
+
+    early.begin(sys.argv[1:], os.environ)
     from diag.cli import run
 
-    raise SystemExit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)  # at once: who is left behind, in a thread, is not waited for
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,18 @@ def style(*, timings: bool = False, stream_is_terminal: bool) -> Style:
         color = False
     width = shutil.get_terminal_size((80, 24)).columns if stream_is_terminal else 80
     return Style(color=color, width=max(40, min(width, 120)), timings=timings)
+
+
+def prepare(name: str) -> None:
+    """Load what this format needs while the run waits for the network."""
+
+    def load() -> None:
+        import diag.net.http  # noqa: F401 - which is needed first
+
+        with suppress(LookupError):  # it is told when it is needed
+            registry.renderer(name)
+
+    threading.Thread(target=load, daemon=True).start()
 
 
 def emit(report: Report, name: str, *, timings: bool) -> None:

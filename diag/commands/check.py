@@ -51,6 +51,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:
         settings = settings.with_secret(secret_from(options, url))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    output.prepare(options["format_"])
     report = Attempts(
         settings,
         plan_for(settings),

@@ -18,6 +18,7 @@ from itertools import combinations
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
+from diag import early
 from diag.model import Json
 from diag.net import resolvconf
 from diag.net.ratio import Ratio
@@ -150,8 +151,15 @@ def lookup(name: str) -> Lookup:
     start = time.monotonic()
     addresses: tuple[str, ...] = ()
     canonical = error = detail = ""
+    begun = early.taken_up(name)
     try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
+        if begun is None:
+            found = _addresses(name)
+        else:
+            found, took = begun()
+            start = time.monotonic() - took
+            if isinstance(found, OSError):
+                raise found
     except socket.gaierror as failure:
         error = _EAI.get(failure.errno or 0, str(failure.errno))
         detail = failure.strerror or ""
@@ -162,6 +170,12 @@ def lookup(name: str) -> Lookup:
         canonical = found[0][3]
     elapsed_ms = round((time.monotonic() - start) * 1000)
     return Lookup(addresses, canonical, error, detail, elapsed_ms)
+
+
+def _addresses(name: str) -> Any:
+    # As bytes where that is the same: text would have Python load its tables for foreign letters.
+    asked: str | bytes = name.encode() if name.isascii() else name
+    return socket.getaddrinfo(asked, None, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
 
 
 def resolves(host: str, timeout: float, *, dns_works: bool = False) -> tuple[str, ...] | None:
