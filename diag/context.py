@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diag.facts import Credential, Fact, Route, Target
+from diag.net.patience import EXPLAIN, LEAST
 from diag.target import WEBSITE, parse
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Run:
         self.facts: dict[type[Fact], Fact] = {}
         self.started = time.monotonic()
         self.timings: dict[str, list[Timing]] = {}
+        self.echoed = False  # whether anybody outside this machine has answered a packet
         self.lock = threading.Lock()
 
     def remaining(self) -> float:
@@ -106,6 +108,7 @@ class Context:
         self.run = run
         self._check = check
         self._visible = {*check.requires, *check.after, *check.provides}
+        self._explained_by = 0.0  # when what explains a failure must be over, by time.monotonic()
 
     # what is known
 
@@ -152,6 +155,16 @@ class Context:
         if left < min(self.settings.timeout, _TOO_SHORT):
             raise DeadlineExceededError
         return min(self.settings.timeout, left)
+
+    @property
+    def explaining(self) -> float:
+        """Seconds that the next probe may take which only explains a failure. From its first use
+        on, what explains the failures of this check may take `EXPLAIN` seconds altogether. Never
+        raises: with no time left a probe learns nothing."""
+        now = time.monotonic()
+        self._explained_by = self._explained_by or now + EXPLAIN
+        left = max(LEAST, self._explained_by - now)
+        return max(0.05, min(left, self.settings.timeout, self.remaining))
 
     @property
     def remaining(self) -> float:
