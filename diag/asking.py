@@ -7,7 +7,7 @@ a short time to wait. Never after a 401: see `diag.net.http`.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -125,9 +125,9 @@ def trouble(ctx: Context, answer: Answer, *, plain: bool = False) -> Finding | N
     verdict = general(answer)
     if verdict is None:
         return stranger(ctx, answer, plain=plain)
-    if ctx.http.swallowed(answer):
-        from diag.bitbucket import reception
+    from diag.bitbucket import reception
 
+    if reception.swallowed(ctx, answer):
         return verdicts.PMTU_BLACK_HOLE(request=answer.url, **reception.SWALLOWED)
     return _found(ctx, verdict, answer)
 
@@ -201,13 +201,20 @@ def said(ctx: Context, answer: Answer) -> str:
 
 
 def ssh_greeting(
-    ctx: Context, host: str, port: int, timeout: float, *, dns_works: bool = False
+    ctx: Context,
+    host: str,
+    port: int,
+    timeout: float,
+    *,
+    dns_works: bool = False,
+    opened: Callable[[], None] = lambda: None,
 ) -> Banner | None:
     """What an SSH server says first at host:port; None where that is not to be tried: a proxy or a
     --connect-to rule stands for the way there, or the name's address could not be told.
 
     `timeout` is in seconds, for name and connection together; `dns_works` is that of
-    `diag.net.dns.resolves`. The check must declare Target and Route.
+    `diag.net.dns.resolves`. `opened` is called once the connection is up. The check must declare
+    Target and Route.
     """
     from diag import net
 
@@ -234,6 +241,7 @@ def ssh_greeting(
     finally:
         spent = round((time.monotonic() - before) * 1000)
         ctx.record("connect", f"ssh {host}:{port}", started, spent)
+    opened()
     with sock:
         return net.ssh.banner(sock, max(0.001, end - time.monotonic()))
 

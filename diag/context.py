@@ -210,13 +210,18 @@ class Context:
         """Count a request that was not sent with `http`: through a proxy that is being tried."""
         self.run.http.count()
 
-    def parallel(self, tasks: Mapping[K, Callable[[], T]], wait: float | None = None) -> dict[K, T]:
+    def parallel(
+        self,
+        tasks: Mapping[K, Callable[[], T]],
+        wait: float | None = None,
+        enough: Callable[[Mapping[K, T]], bool] | None = None,
+    ) -> dict[K, T]:
         """Run blocking probes side by side; the results that came within `wait` seconds (default:
-        until the deadline), in the order of `tasks`.
+        until the deadline), or before `enough` said so of them, in the order of `tasks`.
 
         A probe that raises makes this raise, one that is late is given up and missing.
         """
-        return gather(tasks, self.remaining if wait is None else min(wait, self.remaining))
+        return gather(tasks, self.remaining if wait is None else min(wait, self.remaining), enough)
 
     # words
 
@@ -229,9 +234,13 @@ class Context:
         return self.run.scrubber.text(" ".join(text.split()), limit)
 
 
-def gather(tasks: Mapping[K, Callable[[], T]], wait: float) -> dict[K, T]:
+def gather(
+    tasks: Mapping[K, Callable[[], T]],
+    wait: float,
+    enough: Callable[[Mapping[K, T]], bool] | None = None,
+) -> dict[K, T]:
     """Run `tasks` in daemon threads (a blocked getaddrinfo cannot be cancelled, only left behind)
-    and return what was ready within `wait` seconds."""
+    and return what was ready within `wait` seconds, or was `enough`."""
     results: dict[K, Any] = {}
     errors: list[BaseException] = []
     condition = threading.Condition()
@@ -255,7 +264,10 @@ def gather(tasks: Mapping[K, Callable[[], T]], wait: float) -> dict[K, T]:
     for key, task in tasks.items():
         threading.Thread(target=work, args=(key, task), daemon=True).start()
     with condition:
-        condition.wait_for(lambda: errors or finished == len(tasks), timeout=wait)
+        condition.wait_for(
+            lambda: errors or finished == len(tasks) or (enough is not None and enough(results)),
+            timeout=wait,
+        )
         if errors:
             raise errors[0]
         return {key: results[key] for key in tasks if key in results}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from diag.net import (
+        beside,
         chain,
         der,
         dial,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "beside",
     "chain",
     "der",
     "dial",

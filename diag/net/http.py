@@ -16,8 +16,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from http.cookiejar import CookieJar
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlencode
 
@@ -55,7 +55,6 @@ MAX_BODY = 8 * 1024 * 1024  # bytes; a page of 1000 repositories is about 2.5 MB
 _FLOW = 4096  # bytes a second: a body that flows at least like this may take longer…
 _LONGER = 4  # …, up to so many times the timeout
 _PIECE = 64 * 1024  # bytes that are unpacked at a time: a small body may hold gigabytes
-_MISSING = {"timeout", "slow"}
 _HTTP = b"HTTP/"  # how an answer begins
 _GREETING = 64  # bytes kept of something that begins otherwise
 
@@ -99,6 +98,8 @@ class Answer:
     credential_sent: bool = False
     head_ms: int = 0  # until the head arrived, connecting included
     greeting: bytes = b""  # the first bytes, where they are no HTTP
+    # What comes of it after all, awaited for so many seconds: where `get` was told to linger.
+    later: Callable[[float], Answer | None] | None = field(default=None, repr=False, compare=False)
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)
@@ -226,6 +227,7 @@ class Http:
         fresh: bool = False,
         verify: bool | None = None,
         small: bool = False,
+        linger: float = 0.0,
     ) -> Answer:
         """Send one request and return what came, never raising for trouble on the network.
 
@@ -240,6 +242,8 @@ class Http:
             verify: whether to verify the certificate (`auth` always does); default: as the run.
             small: on a direct connection on which neither side sends packets of more than about
                 600 bytes.
+            linger: seconds for which a head that is late goes on being awaited in the background:
+                then the answer, a "timeout" as without, has `later`.
         """
         engine = self._engine
         full = (engine.base or self._target().base_url) + url if url.startswith("/") else url
@@ -270,28 +274,13 @@ class Http:
             verify = not (isinstance(wire, Wire) and wire.secure and not wire.verified)
         question = _Question(method, address, sending, verify, max_bytes, auth, small=small)
         started = engine.run.elapsed_ms()
-        exchange = _Exchange(engine, question, timeout, fresh)
-        answer = exchange.perform()
+        exchange = _Exchange(engine, question, timeout, fresh, linger)
+        answer = exchange.linger() if linger else exchange.perform()
         if answer.failure in {"empty", "reset"} and exchange.reused:
             # A kept connection that the server closes meanwhile says nothing about the server.
             answer = _Exchange(engine, question, timeout, fresh=True).perform()
         self._record("request", f"{method} {full}", started, engine.run.elapsed_ms() - started)
         return answer
-
-    def swallowed(self, answer: Answer) -> bool:
-        """Whether an answer that is missing comes at once where both sides send small packets only,
-        and with ordinary ones is missing again: then large ones vanish on the way.
-
-        Asks twice more, unless a proxy is on the way, where it would show nothing.
-        """
-        if answer.failure not in _MISSING:
-            return False
-        url, dialer = httpx.URL(answer.url), self._engine.run.dialer
-        place = (url.host, url.port or _PORTS[url.scheme])
-        if dialer.tunnelled(*place) or dialer.forwarder(*place) is not None:
-            return False
-        ask = partial(self.get, answer.url, auth=answer.credential_sent, fresh=True)
-        return ask(small=True).failure is None and ask().failure in _MISSING
 
     def client_credentials_grant(self, url: str) -> Answer:
         """Exchange an OAuth consumer's key and secret for the token the run then signs in with.
@@ -359,24 +348,67 @@ class _Exchange:
     """One request and its answer."""
 
     def __init__(
-        self, engine: Engine, question: _Question, timeout: float | None, fresh: bool
+        self,
+        engine: Engine,
+        question: _Question,
+        timeout: float | None,
+        fresh: bool,
+        overtime: float = 0.0,
     ) -> None:
         self.engine = engine
         self.question = question
         self.fresh = fresh
         self.patience = timeout or engine.run.settings.timeout
+        self.overtime = overtime  # seconds that the head may take in addition
+        self.heard = threading.Event()  # the head is there, or it will not come
         self.until = 0.0  # when head or body must be there: httpcore's timeouts are per read
         self.cut_short = False  # not by the server's slowness, but by the end of the run
         self.reused = False  # the connection was open before
         self.credential_sent = False
         self.greeting = b""  # what came first, until it is known to be HTTP
 
-    def allow(self) -> bool:
+    def allow(self, overtime: float = 0.0) -> bool:
         """Give the server its time, as far as the run has any left; False if it has none."""
         left = self.engine.run.remaining()
-        self.until = time.monotonic() + min(self.patience, left)
+        self.until = time.monotonic() + min(self.patience + overtime, left)
         self.cut_short = left < self.patience
         return left > 0
+
+    def linger(self) -> Answer:
+        """Perform; but if the head is late, leave that to a thread, for whom it may concern."""
+        performed: SimpleQueue[Answer | BaseException] = SimpleQueue()
+
+        def work() -> None:
+            try:
+                performed.put(self.perform())
+            except BaseException as error:  # raised again by `later`
+                performed.put(error)
+            self.heard.set()
+
+        def later(seconds: float | None) -> Answer | None:
+            try:
+                result = performed.get(timeout=seconds)
+            except Empty:
+                return None
+            if isinstance(result, BaseException):
+                raise result
+            return result
+
+        began, left = time.monotonic(), self.engine.run.remaining()
+        threading.Thread(target=work, daemon=True).start()
+        if self.heard.wait(min(self.patience, left)) and (answer := later(None)) is not None:
+            return answer
+        failure: Failure = "deadline" if left < self.patience else "timeout"
+        spent = round((time.monotonic() - began) * 1000)
+        return Answer(
+            str(self.question.url),
+            self.question.method,
+            failure=failure,
+            detail="no answer in time",
+            elapsed_ms=spent,
+            credential_sent=self.credential_sent,
+            later=later,
+        )
 
     def left(self) -> float:
         """Seconds that the next operation on the socket may take."""
@@ -385,7 +417,7 @@ class _Exchange:
     def perform(self) -> Answer:
         question = self.question
         url = str(question.url)
-        if not self.allow():
+        if not self.allow(self.overtime):
             return Answer(url, question.method, failure="deadline", detail="the time is over")
         self.engine.count()
         began = time.monotonic()
@@ -407,6 +439,7 @@ class _Exchange:
             head = client.send(request, stream=True, follow_redirects=False)
             at = time.time()
             head_ms = round((time.monotonic() - began) * 1000)
+            self.heard.set()
             if question.auth and head.status_code == 401:
                 self.engine.fuse_blown = True
             failure, detail = self._read(head, body)

@@ -48,7 +48,8 @@ class Passage:
     """A try to get to `target` by `way`.
 
     `timed(what, detail)` records how long its body takes; `clock()` gives the seconds that the next
-    operation may take.
+    operation may take. `stuck()` is called once nobody has answered in time, before it is looked
+    into why.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Passage:
         dialer: Dialer,
         timed: Callable[[str, str], AbstractContextManager[None]],
         clock: Callable[[], float],
+        stuck: Callable[[], None] = lambda: None,
     ) -> None:
+        self._stuck = stuck
         self._way = way
         self._proxy = way.proxy
         self._target = target
@@ -135,6 +138,7 @@ class Passage:
         except ConnectionRefusedError:
             return Outcome("refused", "connection refused")
         except TimeoutError:
+            self._stuck()
             return Outcome("filtered", "no answer")
         except OSError as error:
             return Outcome("filtered", error.strerror or str(error))
@@ -192,6 +196,7 @@ class Passage:
 
     def _no_answer(self, reply: Reply) -> Outcome:
         """It did not answer, or not in the language that its URL promises."""
+        self._stuck()
         language = self._language()
         given = self._proxy.scheme
         if self._way.forwards and language == "socks":

@@ -20,6 +20,10 @@ SSH = 1.5  # name, connect and greeting of a host beside the target
 TRACE = 1.8  # at most, to find the hop where connects stop; it usually takes half of that
 
 
+REPEAT = 2.0  # a question that nobody answered within the time-out, asked again in another form …
+AGAIN = 1.5  # … and in the same, where the other form is answered at once
+
+
 def silence(round_trip: float, tries: int = TRIES, spacing: float = SPACING) -> float:
     """When a silence counts that began with `tries` connects, `spacing` apart, to an address whose
     round trip is known."""
@@ -29,4 +33,4 @@ def silence(round_trip: float, tries: int = TRIES, spacing: float = SPACING) -> 
 def again(answered_in: float) -> float:
     """How long the repetition of a question is waited for, when a variant of it, sent at the same
     time, was answered within `answered_in`. A lost packet is sent again twice meanwhile."""
-    return max(1.5, 4 * answered_in)
+    return max(AGAIN, 3 * answered_in)

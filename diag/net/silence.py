@@ -7,15 +7,12 @@ learned by then also says how long the silence must last before it counts.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
 
 from diag.net import hops, kernel, tcp
+from diag.net.beside import Task
 from diag.net.doors import Answer, Door
 from diag.net.patience import ELSEWHERE, silence
-
-T = TypeVar("T")
 
 _FROM_ELSEWHERE = 1.0  # seconds that connects from other addresses of this machine may take
 
@@ -40,11 +37,11 @@ class Inquiry:
         self._answered = answered
         self._others_answered = others_answered
         unanswered = Answer(address, port, "silent", 0.0)
-        self._trace = _Task(
+        self._trace = Task(
             lambda: hops.trace(address, port, seconds, beside, lambda: not answered())
         )
-        self._look = _Task(lambda: tcp.look(unanswered, ()))
-        self._sources = _Task(lambda: tcp.by_source(address, port, _FROM_ELSEWHERE))
+        self._look = Task(lambda: tcp.look(unanswered, ()))
+        self._sources = Task(lambda: tcp.by_source(address, port, _FROM_ELSEWHERE))
 
     def begin(self) -> None:
         if not self._answered():
@@ -83,33 +80,3 @@ class Inquiry:
     @property
     def sources(self) -> tuple[Answer, Answer] | None:
         return self._sources.wait()
-
-
-class _Task(Generic[T]):
-    """Something that is done in a thread of its own, once."""
-
-    def __init__(self, work: Callable[[], T]) -> None:
-        self.result: T | None = None  # until it is there
-        self._error: BaseException | None = None
-        self._work = work
-        self._over = threading.Event()
-        self._begun = False
-
-    def start(self) -> None:
-        if not self._begun:
-            self._begun = True
-            threading.Thread(target=self._run, daemon=True).start()
-
-    def wait(self) -> T | None:
-        self.start()
-        self._over.wait()
-        if self._error is not None:
-            raise self._error
-        return self.result
-
-    def _run(self) -> None:
-        try:
-            self.result = self._work()
-        except BaseException as error:  # raised again by `wait`
-            self._error = error
-        self._over.set()
