@@ -36,6 +36,7 @@ from diag.api import (
 if TYPE_CHECKING:
     Banner = net.ssh.Banner
 
+_CUT_OFF = {"silent", "unreachable"}
 ENOUGH = 65536  # bytes of the list of branches: that it begins as such is all that matters
 ADVERTISEMENT = "application/x-git-upload-pack-advertisement"
 FIRST_STEP = "{curl_auth} -i '{request}'"
@@ -134,8 +135,7 @@ class Git(Troubles, Check):
         if banner.text is not None:
             yield self.SSH_OK(banner=ctx.quote(banner.text), **evidence)
         else:
-            cut_off = banner.failure in {"silent", "unreachable"}
-            reason = why_no_ssh(ctx, banner) + (where if cut_off else "")
+            reason = why_no_ssh(ctx, banner) + (where if banner.failure in _CUT_OFF else "")
             yield self.SSH_UNREACHABLE(reason=reason, **evidence)
 
     @staticmethod
@@ -143,17 +143,19 @@ class Git(Troubles, Check):
         """The greeting of the SSH port; and while it is awaited too long, how far connects get
         there, seen beside those to the port that works."""
         channel, opened, settled = ctx.get(Channel), threading.Event(), threading.Event()
+        said: list[Banner | None] = []
 
         def greet() -> Banner | None:
             try:
-                return ssh_greeting(ctx, host, port, net.patience.SSH, opened=opened.set)
+                said.append(ssh_greeting(ctx, host, port, net.patience.SSH, opened=opened.set))
             finally:
                 settled.set()
+            return said[0]
 
         def where() -> str:
-            if settled.wait(net.patience.QUIET) or opened.is_set():
-                return ""
-            if channel is None or ctx.dialer.mapped(host, port):
+            settled.wait(net.patience.QUIET)
+            there = any(one is None or one.failure not in _CUT_OFF for one in said)
+            if there or opened.is_set() or channel is None or ctx.dialer.mapped(host, port):
                 return ""
             seconds, beside = min(net.patience.TRACE, ctx.remaining - 1), ctx.target.port
             trace = net.hops.trace(

@@ -143,7 +143,7 @@ class Ports(Check):
             usual = {"https": 443, "http": 80}[scheme] == port
             url = f"{scheme}://{host}{'' if usual else f':{port}'}{target.context}"
             url_asked = url + bitbucket.datacenter.PROPERTIES
-            limit = min(2 * net.patience.OTHER_PORT, ctx.explaining)
+            limit = min(net.patience.REPEAT, ctx.explaining)
             reply = ctx.http.get(url_asked, fresh=True, verify=False, timeout=limit)
             if marks := bitbucket.datacenter.marks(reply):
                 return url, marks

@@ -285,13 +285,14 @@ class ProxyWay(Check):
         target, dialer = ctx.target, ctx.dialer
         way = net.tunnel.Way(proxy, dialer, ctx.trust.context)
         others = net.beside.Task(lambda: self._try_others(ctx, proxy))
+        seconds = min(net.patience.TRACE, ctx.remaining - _LEFT_OVER)
         passage = net.passage.Passage(
-            way, target, dialer, ctx.timed, lambda: ctx.timeout, others.start
+            way, target, dialer, ctx.timed, lambda: ctx.timeout, others.start, seconds
         )
         outcome = passage.attempt()
         if passage.requests:
             ctx.count_request()
-        if outcome.stop == "filtered" and (where := passage.dead_end(ctx.remaining - _LEFT_OVER)):
+        if outcome.stop == "filtered" and (where := passage.dead_end):
             outcome = replace(outcome, why=f"{outcome.why}; {where}")
         known = {**self._known(ctx, choice, proxy, outcome), **seen}
         if outcome.carrier is None:

@@ -234,8 +234,14 @@ class Tcp(Check):
             "answers": [answer.evidence() for answer in (*good, *bad, *aside)],
         }
         if not good:
-            yield Knocked(is_open=False, others={(a.address, a.port): a.kind for a in aside})
+            knocked = Knocked(is_open=False, others={(a.address, a.port): a.kind for a in aside})
+            # Routers limit how often they say no: where one did, the trace comes first.
+            told = any(one.kind in _REJECTED for one in bad)
+            if not told:
+                yield knocked
             yield self._failed(ctx, bad, aside, others, inquiry, evidence)
+            if told:
+                yield knocked
             return
         yield self.CONNECTED(
             **evidence,
@@ -260,7 +266,7 @@ class Tcp(Check):
 
         def answered() -> bool:
             said = (one.kind for one in bad if one.address == door.address)
-            return bool(good) or not {"silent", "host-down"}.issuperset(said)
+            return bool(good) or not net.doors.MUTE.issuperset(said)
 
         def beside() -> int:
             best = {one.kind: one.port for one in aside if one.address == door.address}
@@ -271,7 +277,7 @@ class Tcp(Check):
             _time_to_trace(ctx),
             beside=beside if siblings else None,
             answered=answered,
-            others_answered=lambda: ctx.run.echoed or bool(aside or bad),
+            others_answered=lambda: ctx.run.echoed,
         )
 
     def _failed(

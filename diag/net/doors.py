@@ -25,6 +25,7 @@ from diag.net.patience import ARP, ELSEWHERE, QUIET, SPACING, TRIES, silence
 
 _BESIDE = 0.15  # seconds between the connects to a sibling, which begin later …
 _HEARD_OUT = 0.6  # … and must have had so many seconds before it is called silent
+_GRACE = 0.2  # seconds after which three are over: a neighbour's failure comes after 3.06 s
 _LISTEN = 0.05  # seconds between two looks at what is known from elsewhere
 
 Kind = Literal[
@@ -40,6 +41,8 @@ Kind = Literal[
     "blocked-here",  # this machine itself rejects
     "unclear",
 ]
+
+MUTE = frozenset[Kind]({"silent", "host-down"})  # not a word from there
 
 
 class Door(NamedTuple):
@@ -130,8 +133,8 @@ def knock(
 
     A door that stays quiet gets up to `tries` connects. It is called silent after 0.9 s when
     another port of the same address answered, after 1.5 s when only another address did, as early
-    as `rumours` say, else after `timeout` seconds (and `SPACING`: with 3 s a neighbour's failure,
-    at 3.06 s, is just seen), or always then unless `adapt`. `siblings` are asked only beside doors
+    as `rumours` say, else after `timeout` seconds (3.2 s for 3 s, so that a neighbour's failure, at
+    3.06 s, is just seen), or always then unless `adapt`. `siblings` are asked only beside doors
     that stay quiet, to learn that; what came of them is yielded too, as far as they had time, and
     their connections closed.
     """
@@ -173,7 +176,7 @@ class _Patience:
     def __init__(
         self, timeout: float, tries: int, spacing: float, rumours: Rumours | None, *, adapt: bool
     ) -> None:
-        self._most = timeout + spacing
+        self._most = timeout + (_GRACE if timeout >= 3 else 0.0)
         self._shape = tries, spacing
         self._adapt = adapt
         self._rumours = rumours

@@ -15,7 +15,7 @@ ARP = 0.9  # "host unreachable" as late as this comes from a neighbour that neve
 EXPLAIN = 3.0  # what explains a failure is over so long after the failure is known …
 LEAST = 0.3  # … a probe that begins late gets so much all the same
 OPEN_WAY = 2.0  # to see whether another way out gets to the next layer
-OTHER_PORT = 1.0  # a port that is only asked to explain
+OTHER_PORT = 1.2  # four connects to a port that is only asked to explain
 SSH = 1.5  # name, connect and greeting of a host beside the target
 TRACE = 1.8  # at most, to find the hop where connects stop; it usually takes half of that
 

@@ -14,7 +14,7 @@ from diag.net.beside import Task
 from diag.net.doors import Answer, Door
 from diag.net.patience import ELSEWHERE, silence
 
-_FROM_ELSEWHERE = 1.0  # seconds that connects from other addresses of this machine may take
+_FROM_ELSEWHERE = 1.2  # seconds that connects from other addresses of this machine may take
 
 
 class Inquiry:
@@ -28,13 +28,16 @@ class Inquiry:
         beside: Callable[[], int] | None,
         answered: Callable[[], bool],
         others_answered: Callable[[], bool],
+        thorough: bool = True,
     ) -> None:
         """`seconds`: how long the trace may take; `beside`: what goes beside the connects, as in
         `hops.trace`; `answered`: whether there is nothing to be explained, as the door (or another)
-        has answered; `others_answered`: whether anybody outside this machine has in this run."""
+        has answered; `others_answered`: whether anybody outside this machine has in this run. Not
+        `thorough`: nothing but the trace is begun."""
         address, port = door.address, door.port
         self.door = door
         self._answered = answered
+        self._thorough = thorough
         self._others_answered = others_answered
         unanswered = Answer(address, port, "silent", 0.0)
         self._trace = Task(
@@ -45,8 +48,10 @@ class Inquiry:
 
     def begin(self) -> None:
         if not self._answered():
-            for task in (self._trace, self._look, self._sources):
-                task.start()
+            self._trace.start()
+            if self._thorough:
+                self._look.start()
+                self._sources.start()
 
     def patience(self, address: str) -> float | None:
         """The silence of a host that answers other packets counts at once, and that of one to which

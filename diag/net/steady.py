@@ -55,10 +55,10 @@ def connects(address: str, port: int, times: int, timeout: float) -> Connects:
     """Connect `times` times, holding all connections, then up to three times with pauses.
 
     A lost SYN is resent after one second; the kernel tells how many were (TCP_INFO). Takes up to
-    1.4 s, and as much again for each connect of the second part, which ends at the first loss; it
+    1.6 s, and as much again for each connect of the second part, which ends at the first loss; it
     is left out where all went well together, as it would only repeat that.
     """
-    wait = min(timeout, 1.3)
+    wait = min(timeout, ELSEWHERE)
     time.sleep(0.1)  # lets a limit forget the connections of a moment ago
     together = _connects([Door(address, port)] * times, wait)
     alone: list[str] = []
