@@ -132,7 +132,7 @@ def knock(
     """Connect to all `doors` at once; the answers as they come, one for each door.
 
     A door that stays quiet gets up to `tries` connects. It is called silent after 0.9 s when
-    another port of the same address answered, after 1.5 s when only another address did, as early
+    another port of the same address answered, after 1.25 s when only another address did, as early
     as `rumours` say, else after `timeout` seconds (3.2 s for 3 s, so that a neighbour's failure, at
     3.06 s, is just seen), or always then unless `adapt`. `siblings` are asked only beside doors
     that stay quiet, to learn that; what came of them is yielded too, as far as they had time, and

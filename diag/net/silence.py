@@ -55,7 +55,7 @@ class Inquiry:
 
     def patience(self, address: str) -> float | None:
         """The silence of a host that answers other packets counts at once, and that of one to which
-        other packets get farther than connects after 1.5 s, as if another address had answered.
+        other packets get farther than connects after 1.25 s, as if another address had answered.
 
         Behind the last router that answers there may be no such machine: then that router says so,
         after three ARP requests, one a second. It is another verdict, and worth the wait; so is the

@@ -20,7 +20,7 @@ from diag.net import tcp, tls
 from diag.net.doors import Answer as Knocked
 from diag.net.doors import Door, knock
 from diag.net.http import USER_AGENT, Answer, Failure, Headers
-from diag.net.patience import ELSEWHERE
+from diag.net.patience import RESENT
 
 LARGE = 3000  # bytes: more than two ordinary packets
 _BODY = 64 * 1024  # bytes that are read of an answer
@@ -58,7 +58,7 @@ def connects(address: str, port: int, times: int, timeout: float) -> Connects:
     1.6 s, and as much again for each connect of the second part, which ends at the first loss; it
     is left out where all went well together, as it would only repeat that.
     """
-    wait = min(timeout, ELSEWHERE)
+    wait = min(timeout, RESENT)
     time.sleep(0.1)  # lets a limit forget the connections of a moment ago
     together = _connects([Door(address, port)] * times, wait)
     alone: list[str] = []
@@ -135,9 +135,8 @@ Connector = Callable[[float], socket.socket]
 
 
 def connect(address: str, port: int, timeout: float, *, mss: int | None = None) -> socket.socket:
-    """As `tcp.connect`; but a silence counts here as soon as it does everywhere else: the SYN has
-    been sent twice by then. Raises OSError."""
-    return tcp.connect(address, port, min(timeout, ELSEWHERE), mss=mss)
+    """As `tcp.connect`; but a silence counts once the SYN has been sent twice. Raises OSError."""
+    return tcp.connect(address, port, min(timeout, RESENT), mss=mss)
 
 
 def travel(

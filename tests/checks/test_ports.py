@@ -103,6 +103,17 @@ def test_what_was_seen_is_told_port_by_port(lab: Lab, diagnose: Diagnose) -> Non
     assert report.run.duration_ms < 3500
 
 
+@pytest.mark.lab
+def test_what_check_tcp_has_knocked_at_is_not_asked_again(lab: Lab, diagnose: Diagnose) -> None:
+    connections: list[socket.socket] = []
+    lab.serve("server", 7999, connections.append)
+    lab.rules("router", "forward", "tcp dport { 443, 8443 } drop")
+    report = lab.call("client", diagnose, f"https://{SERVER4}", only=ONLY)
+    seen = "80 refused, 7990 refused, 7999 open, 8443 no answer"
+    assert message(report, "ports-seen") == f"on {SERVER4}: {seen}"
+    assert len(connections) == 1
+
+
 def test_not_needed_when_the_port_answers(diagnose: Diagnose) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"https://127.0.0.1:{server.getsockname()[1]}"
