@@ -36,7 +36,7 @@ from diag.api import (
 if TYPE_CHECKING:
     Banner = net.ssh.Banner
 
-_CUT_OFF = {"silent", "unreachable"}
+_CUT_OFF = {"silent", "unreachable"}  # failures that may come from the way there
 ENOUGH = 65536  # bytes of the list of branches: that it begins as such is all that matters
 ADVERTISEMENT = "application/x-git-upload-pack-advertisement"
 FIRST_STEP = "{curl_auth} -i '{request}'"

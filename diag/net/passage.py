@@ -33,6 +33,8 @@ Stop = Literal[
     "protocol-mismatch",
 ]
 
+_ANSWERS = {"open", "refused", "reset"}  # the proxy's own: there is nothing to be traced
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -172,7 +174,7 @@ class Passage:
                 knocked[0],
                 self._seconds,
                 beside=None if mapped else lambda: hops.UDP,
-                answered=lambda: any(one.kind not in doors.MUTE for one in said),
+                answered=lambda: any(one.kind in _ANSWERS for one in said),
                 others_answered=lambda: False,
                 thorough=False,
             )
