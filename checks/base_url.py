@@ -32,7 +32,7 @@ from diag.api import (
     why_no_ssh,
 )
 
-PATIENCE = 1.5  # seconds for names and for the SSH port of another host
+PATIENCE = 1.5  # seconds for names
 REMEDY = (
     "Set the base URL to {expected} (Administration > Server settings > Base URL). Behind a reverse"
     " proxy tell Bitbucket of it too, in bitbucket.properties: server.proxy-name={expected_host},"
@@ -266,7 +266,9 @@ class BaseUrl(Check):
             if _kind(place.host) == "here" and _kind(ctx.target.host) != "here":
                 reason = "that is this machine itself, whoever reads it"
             else:
-                banner = ssh_greeting(ctx, place.host, place.port, PATIENCE, dns_works=_by_dns(ctx))
+                banner = ssh_greeting(
+                    ctx, place.host, place.port, net.patience.SSH, dns_works=_by_dns(ctx)
+                )
                 if banner is None or banner.text is not None:
                     continue
                 reason = why_no_ssh(ctx, banner)

@@ -27,7 +27,6 @@ from diag.api import (
     why_no_ssh,
 )
 
-PATIENCE = 1.5  # seconds for an SSH port
 LAYERS = {"dns": "DNS", "tcp": "TCP", "tls": "TLS"}
 
 
@@ -87,15 +86,16 @@ class CloudHosts(Check):
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         cloud = bitbucket.cloud
+        reached = ctx.get(Wire) is not None
+        patience = ctx.timeout if reached else min(ctx.timeout, net.patience.REPEAT)
         look = partial(net.reach.reach, ctx.dialer, ctx.trust.context(), port=443)
         tasks: dict[str, Callable[[], Any]] = {
-            "web": partial(look, host=cloud.WEB_HOST, timeout=ctx.timeout),
-            "ssh": partial(ssh_greeting, ctx, cloud.WEB_HOST, 22, PATIENCE),
-            "altssh": partial(ssh_greeting, ctx, cloud.SSH_HOST, 443, PATIENCE),
+            "web": partial(look, host=cloud.WEB_HOST, timeout=patience),
+            "ssh": partial(ssh_greeting, ctx, cloud.WEB_HOST, 22, net.patience.SSH),
+            "altssh": partial(ssh_greeting, ctx, cloud.SSH_HOST, 443, net.patience.SSH),
         }
-        reached = ctx.get(Wire) is not None
         if not reached and ctx.get(Channel):  # is it the certificate? that has verdicts of its own
-            tasks["api"] = partial(look, host=ctx.target.host, timeout=ctx.timeout)
+            tasks["api"] = partial(look, host=ctx.target.host, timeout=patience)
         with ctx.timed("connect", f"{cloud.WEB_HOST}, {cloud.SSH_HOST}"):
             found = ctx.parallel(tasks, wait=3 * ctx.timeout)
         web = found.get("web")

@@ -281,6 +281,7 @@ class Dns(Check):
             offset = round((reply.started - survey.started) * 1000)
             detail = f"{reply.name} {reply.kind}, by {reply.server}"
             ctx.record("dns", detail, began + offset, reply.elapsed_ms)
+            ctx.run.echoed |= reply.from_outside
 
         opinions = survey.opinions()
         guide = net.dns.experienced(opinions)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from diag.api import (
     Asker,
@@ -34,8 +35,10 @@ from diag.api import (
     why_no_ssh,
 )
 
-PATIENCE = 1.5  # seconds for the SSH port ...
-TRACE_TIME = 1.8  # ... and to find out where it is blocked
+if TYPE_CHECKING:
+    Banner = net.ssh.Banner
+
+_CUT_OFF = {"silent", "unreachable"}  # failures that may come from the way there
 ENOUGH = 65536  # bytes of the list of branches: that it begins as such is all that matters
 ADVERTISEMENT = "application/x-git-upload-pack-advertisement"
 SSH_PORT = 7999  # the usual one
@@ -89,7 +92,7 @@ class Git(Troubles, Check):
         if target.project is None or target.repository is None:
             return
         yield Wire, Channel
-        greet_ahead(ctx, target.host, SSH_PORT, PATIENCE)
+        greet_ahead(ctx, target.host, SSH_PORT, net.patience.SSH)
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         clone = ctx[Clone]
@@ -137,24 +140,42 @@ class Git(Troubles, Check):
         place = bitbucket.listing.place(clone.ssh) if clone.ssh else None
         if place is None or place.host != ctx.target.host:
             return
-        banner = ssh_greeting(ctx, place.host, place.port, PATIENCE)
+        banner, where = self._greeting(ctx, place.host, place.port)
         if banner is None:
             return
         evidence: dict[str, Any] = {"ssh_host": place.host, "ssh_port": place.port}
         if banner.text is not None:
             yield self.SSH_OK(banner=ctx.quote(banner.text), **evidence)
         else:
-            cut_off = banner.failure in {"silent", "unreachable"}
-            where = self._where(ctx, place.host, place.port) if cut_off else ""
-            yield self.SSH_UNREACHABLE(reason=why_no_ssh(ctx, banner) + where, **evidence)
+            reason = why_no_ssh(ctx, banner) + (where if banner.failure in _CUT_OFF else "")
+            yield self.SSH_UNREACHABLE(reason=reason, **evidence)
 
     @staticmethod
-    def _where(ctx: Context, host: str, port: int) -> str:
-        """How far connects to the SSH port get, seen beside those to the port that works."""
-        channel = ctx.get(Channel)
-        if channel is None or ctx.dialer.mapped(host, port):
-            return ""
-        seconds = min(TRACE_TIME, ctx.remaining - 1)
-        with ctx.timed("connect", f"{channel.address} {port}, hop by hop"):
-            trace = net.hops.trace(channel.address, port, seconds, ctx.target.port)
-        return "" if trace is None or trace.answered else f"; {trace.words}"
+    def _greeting(ctx: Context, host: str, port: int) -> tuple[Banner | None, str]:
+        """The greeting of the SSH port; and while it is awaited too long, how far connects get
+        there, seen beside those to the port that works."""
+        channel, opened, settled = ctx.get(Channel), threading.Event(), threading.Event()
+        said: list[Banner | None] = []
+
+        def greet() -> Banner | None:
+            try:
+                said.append(ssh_greeting(ctx, host, port, net.patience.SSH, opened=opened.set))
+            finally:
+                settled.set()
+            return said[0]
+
+        def where() -> str:
+            settled.wait(net.patience.QUIET)
+            there = any(one is None or one.failure not in _CUT_OFF for one in said)
+            if there or opened.is_set() or channel is None or ctx.dialer.mapped(host, port):
+                return ""
+            seconds, beside = min(net.patience.TRACE, ctx.remaining - 1), ctx.target.port
+            with ctx.timed("connect", f"{channel.address} {port}, hop by hop"):
+                trace = net.hops.trace(
+                    channel.address, port, seconds, beside, lambda: not opened.is_set()
+                )
+            return "" if trace is None or trace.answered else f"; {trace.words}"
+
+        tasks: dict[str, Callable[[], Any]] = {"greeting": greet, "where": where}
+        found = ctx.parallel(tasks)
+        return found.get("greeting"), found.get("where", "")

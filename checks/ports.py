@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from diag.api import (
     Addresses,
-    Channel,
     Check,
     Context,
     Fact,
     Finding,
+    Knocked,
     Target,
     bitbucket,
     fail,
@@ -21,12 +20,8 @@ from diag.api import (
     skip,
 )
 
-if TYPE_CHECKING:
-    Answer = net.doors.Answer
-
 _TLS_FIRST = (443, 8443)  # the others usually speak plain HTTP
 _BEST_FIRST = (*_TLS_FIRST, 7990, 80)
-_PATIENCE = 1.0  # seconds
 _WORDS = {"open": "open", "refused": "refused", "silent": "no answer", "prohibited": "rejected"}
 
 
@@ -43,7 +38,7 @@ class Ports(Check):
     order = 45
     kinds = frozenset({"datacenter", "unknown"})  # Bitbucket Cloud has but one
     requires = (Target, Addresses)
-    after = (Channel,)
+    after = (Knocked,)
 
     NOT_NEEDED = skip("ports-not-needed", "port {port} accepts connections")
     MAPPED = skip("ports-not-probed", "--connect-to has no rule for another usual port")
@@ -68,36 +63,35 @@ class Ports(Check):
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         target = ctx.target
-        if ctx.get(Channel):
+        knocked = ctx.get(Knocked) or Knocked(is_open=False)
+        if knocked.is_open:
             yield self.NOT_NEEDED(port=target.port)
             return
         ports = self._doors(ctx)
         if not ports:
             yield self.MAPPED()
             return
-        answers: dict[int, Answer] = {}
-        for answer in net.doors.knock(list(ports), timeout=min(_PATIENCE, ctx.timeout)):
-            if answer.sock is not None:
-                answer.sock.close()
-            started = round((answer.started - ctx.run.started) * 1000)
-            detail = f"{answer.address} {answer.port}"
-            ctx.record("connect", detail, started, round(answer.elapsed_ms))
-            port = ports[net.doors.Door(answer.address, answer.port)]
+        answers: dict[int, tuple[str, str]] = {}  # address and kind, by port
+        for (address, to_port), kind in self._knock(ctx, list(ports), knocked).items():
+            port = ports[net.doors.Door(address, to_port)]
             known = answers.get(port)
-            if known is None or (known.kind != "open" and answer.kind in _WORDS):
-                answers[port] = answer
+            if known is None or (known[1] != "open" and kind in _WORDS):
+                answers[port] = address, kind
         yield self.SEEN(
             host=target.host,
             ports=[
-                f"{port} {_WORDS.get(answer.kind, 'unreachable')}"
-                for port, answer in sorted(answers.items())
+                f"{port} {_WORDS.get(kind, 'unreachable')}"
+                for port, (_, kind) in sorted(answers.items())
             ],
-            answers=[answer.evidence() for answer in answers.values()],
+            answers=[
+                {"address": address, "port": port, "result": kind}
+                for port, (address, kind) in answers.items()
+            ],
         )
         opened = {
-            port: partial(self._bitbucket_at, ctx, port, answers[port].address)
+            port: partial(self._bitbucket_at, ctx, port, answers[port][0])
             for port in _BEST_FIRST
-            if port in answers and answers[port].kind == "open"
+            if port in answers and answers[port][1] == "open"
         }
         for port, found in ctx.parallel(opened).items():
             if found:
@@ -107,6 +101,23 @@ class Ports(Check):
                     port=target.port, found_url=url, found_port=port, marks=marks, path=path
                 )
                 return
+
+    @staticmethod
+    def _knock(
+        ctx: Context, doors: list[net.doors.Door], knocked: Knocked
+    ) -> dict[tuple[str, int], str]:
+        """What comes of each: check `tcp` has knocked at some of them already."""
+        found = dict(knocked.others)
+        left = [one for one in doors if (one.address, one.port) not in found]
+        patience = min(net.patience.OTHER_PORT, ctx.timeout)
+        for answer in net.doors.knock(left, timeout=patience):
+            if answer.sock is not None:
+                answer.sock.close()
+            started = round((answer.started - ctx.run.started) * 1000)
+            detail = f"{answer.address} {answer.port}"
+            ctx.record("connect", detail, started, round(answer.elapsed_ms))
+            found[answer.address, answer.port] = answer.kind
+        return {(d.address, d.port): found[d.address, d.port] for d in doors}
 
     def _doors(self, ctx: Context) -> dict[net.doors.Door, int]:
         """Where to knock for each of the ports, on the first two addresses, or where --connect-to
@@ -135,7 +146,7 @@ class Ports(Check):
             usual = {"https": 443, "http": 80}[scheme] == port
             url = f"{scheme}://{host}{'' if usual else f':{port}'}{target.context}"
             url_asked = url + bitbucket.datacenter.PROPERTIES
-            limit = min(2 * _PATIENCE, ctx.timeout)
+            limit = min(net.patience.REPEAT, ctx.explaining)
             reply = ctx.http.get(url_asked, fresh=True, verify=False, timeout=limit)
             if marks := bitbucket.datacenter.marks(reply):
                 return url, marks

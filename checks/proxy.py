@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _CURL = "{curl} -v -x {proxy} {url}"
 _ENV = "env | grep -i proxy | sed 's#//[^/]*@#//#'"  # without passwords: it goes into tickets
-_LEFT_OVER = 3.0  # seconds that finding the hop leaves to trying other ways out
+_LEFT_OVER = 1.0  # seconds that finding the hop leaves to the rest of the run
 _BEYOND = (  # the proxy is there, but does not get us to the target
     "proxy-denied",
     "proxy-block-page",
@@ -284,16 +284,23 @@ class ProxyWay(Check):
             return
         target, dialer = ctx.target, ctx.dialer
         way = net.tunnel.Way(proxy, dialer, ctx.trust.context)
-        passage = net.passage.Passage(way, target, dialer, ctx.timed, lambda: ctx.timeout)
+        others = net.beside.Task(lambda: self._try_others(ctx, proxy))
+        seconds = min(net.patience.TRACE, ctx.remaining - _LEFT_OVER)
+        passage = net.passage.Passage(
+            way, target, dialer, ctx.timed, lambda: ctx.timeout, others.start, seconds
+        )
         outcome = passage.attempt()
         if passage.requests:
             ctx.count_request()
-        if outcome.stop == "filtered" and (where := passage.dead_end(ctx.remaining - _LEFT_OVER)):
+        if outcome.stop == "filtered" and (where := passage.dead_end):
             outcome = replace(outcome, why=f"{outcome.why}; {where}")
         known = {**self._known(ctx, choice, proxy, outcome), **seen}
         if outcome.carrier is None:
-            others = self._try_others(ctx, proxy, str(outcome.evidence.get("right") or ""))
-            yield from self._stopped(ctx, self._STOPS[outcome.stop], known, others)
+            tried = others.wait() or ()
+            if right := str(outcome.evidence.get("right") or ""):
+                again = net.whatif.without_login(proxy, right), "what its port speaks"
+                tried = (*try_ways(ctx, [again], direct=False), *tried)
+            yield from self._stopped(ctx, self._STOPS[outcome.stop], known, tried)
             return
         if isinstance(outcome.carrier, net.dial.Forwarder):
             dialer.forward(target.host, target.port, outcome.carrier)
@@ -324,17 +331,10 @@ class ProxyWay(Check):
             "answer": ctx.quote(outcome.answer) or None,
         }
 
-    def _try_others(
-        self, ctx: Context, failed: Proxy | None = None, right: str = ""
-    ) -> tuple[Trial, ...]:
-        """Try the other ways out that are known here; `right` is the scheme that the port of the
-        proxy that failed does speak."""
-        others = net.proxyclients.known(*self._question(ctx))
-        proxies = list(others.values())
-        if failed is not None:
-            proxies = [pair for url, pair in others.items() if url != failed.url]
-            if right:
-                proxies.insert(0, (net.whatif.without_login(failed, right), "what its port speaks"))
+    def _try_others(self, ctx: Context, failed: Proxy | None = None) -> tuple[Trial, ...]:
+        """Try the other ways out that are known here."""
+        others = net.proxyclients.known(*self._question(ctx)).items()
+        proxies = [pair for url, pair in others if failed is None or url != failed.url]
         return try_ways(ctx, proxies, direct=True)
 
     @staticmethod

@@ -7,11 +7,11 @@ from typing import Any
 
 from diag.api import (
     Addresses,
-    Channel,
     Check,
     Context,
     Fact,
     Finding,
+    Knocked,
     Route,
     Target,
     fail,
@@ -36,7 +36,7 @@ class ProxyBypass(Check):
     title = "the direct way is the right one"
     order = 46
     requires = (Target, Route)
-    after = (Addresses, Channel)
+    after = (Addresses, Knocked)
 
     RIGHT = ok("proxy-bypass-ok", "{entry!r} in {variable} leads past the proxy, and that works")
     USELESS = ok(
@@ -106,7 +106,8 @@ class ProxyBypass(Check):
                 "source": choice.source,
                 "proxy": net.proxyenv.shown(bypassed),
             }
-        if ctx[Route].proxy is not None or ctx.get(Channel) is not None:
+        knocked = ctx.get(Knocked)
+        if ctx[Route].proxy is not None or (knocked is not None and knocked.is_open):
             yield self.RIGHT(**spared) if spared else self.NOT_NEEDED()
             return
         known = net.proxyclients.known(*question).values()

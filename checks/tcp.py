@@ -12,6 +12,7 @@ from diag.api import (
     Context,
     Fact,
     Finding,
+    Knocked,
     Owner,
     Target,
     Verdict,
@@ -25,6 +26,8 @@ from diag.api import (
 
 if TYPE_CHECKING:
     Answer = net.doors.Answer
+    Door = net.doors.Door
+    Inquiry = net.silence.Inquiry
 
 _NC = "nc -vz -w 3 {address} {port}"
 _TRACE = (
@@ -33,9 +36,8 @@ _TRACE = (
 )
 _UNWATCHED = " If it does run there, a device may answer in its place: run bbdiag as root to see."
 _TOO_SHORT = 800  # milliseconds: a shorter silence proves nothing
-_TRACE_TIME = 1.8  # seconds at most to find the hop ...
-_LEFT_OVER = 3.0  # ... so that so many are left for what other ports have to say
-_TRACED = {"silent", "prohibited", "host-unreachable", "net-unreachable"}
+_LEFT_OVER = 1.0  # seconds that finding the hop leaves to the rest of the run
+_REJECTED = {"prohibited", "host-unreachable", "net-unreachable"}
 _SAYS_LITTLE = {"no-route", "unclear"}
 _WORDS = {
     "refused": "refuses",
@@ -55,15 +57,15 @@ class Tcp(Check):
     connect". They need different people: who rejects is read from the ICMP error itself, a port is
     called filtered only after four unanswered connects, and run as root, one more connect is
     watched to see whether it leaves this machine and from how far away a reset comes.
-    On Linux, more connects with a rising time to live then tell which router, hop by hop, is the
-    last to get them, and which hop rejects.
+    On Linux, more connects with a rising time to live tell which router, hop by hop, is the last to
+    get them, and which hop rejects. All that begins as soon as the port is suspiciously quiet.
     """
 
     id = "tcp"
     title = "the port accepts connections"
     order = 40
     requires = (Target, Addresses)
-    provides = (Channel,)
+    provides = (Channel, Knocked)
 
     CONNECTED = ok("tcp-ok", "port {port} of {addresses} accepts connections ({elapsed_ms} ms)")
     REFUSED = fail(
@@ -208,8 +210,9 @@ class Tcp(Check):
         good: list[Answer] = []
         bad: list[Answer] = []
         aside: list[Answer] = []
-        ctx.http.open_ahead(addresses[0] if mapped is None else mapped[0], ctx.timeout, 1)
-        for answer in net.doors.knock(doors, siblings, timeout=ctx.timeout):
+        ctx.http.open_ahead(addresses[0] if mapped is None else mapped[0], ctx.timeout, 2)
+        inquiry = self._inquiry(ctx, doors, siblings, (good, bad, aside))
+        for answer in net.doors.knock(doors, siblings, timeout=ctx.timeout, rumours=inquiry):
             if answer.port != port:
                 aside.append(answer)
                 continue
@@ -224,6 +227,7 @@ class Tcp(Check):
                 answer.sock.settimeout(ctx.timeout)
                 ctx.dialer.park(target.host, target.port, answer.sock)
                 yield Channel(target.host, target.port, answer.address, answer.elapsed_ms)
+                yield Knocked(is_open=True)
             else:
                 net.tcp.abort(answer.sock)
         evidence: dict[str, Any] = {
@@ -231,7 +235,14 @@ class Tcp(Check):
             "answers": [answer.evidence() for answer in (*good, *bad, *aside)],
         }
         if not good:
-            yield self._failed(ctx, bad, aside, others, evidence)
+            knocked = Knocked(is_open=False, others={(a.address, a.port): a.kind for a in aside})
+            # Routers limit how often they say no: where one did, the trace comes first.
+            told = any(one.kind in _REJECTED for one in bad)
+            if not told:
+                yield knocked
+            yield self._failed(ctx, bad, aside, others, inquiry, evidence)
+            if told:
+                yield knocked
             return
         yield self.CONNECTED(
             **evidence,
@@ -241,12 +252,42 @@ class Tcp(Check):
         )
         yield from self._partly(good, bad, evidence)
 
+    @staticmethod
+    def _inquiry(
+        ctx: Context,
+        doors: Sequence[Door],
+        siblings: Sequence[Door],
+        seen: tuple[Sequence[Answer], Sequence[Answer], Sequence[Answer]],
+    ) -> Inquiry:
+        """What is to be begun when the doors stay quiet, for the one that the verdict would be on.
+        Beside the connects go others to a port that answers, else UDP; nothing but the port itself
+        where its siblings are not to be touched."""
+        good, bad, aside = seen
+        door = min(doors, key=lambda one: ":" in one.address)  # the first of these
+
+        def answered() -> bool:
+            said = (one.kind for one in bad if one.address == door.address)
+            return bool(good) or not net.doors.MUTE.issuperset(said)
+
+        def beside() -> int:
+            best = {one.kind: one.port for one in aside if one.address == door.address}
+            return best.get("open", best.get("refused", net.hops.UDP))
+
+        return net.silence.Inquiry(
+            door,
+            _time_to_trace(ctx),
+            beside=beside if siblings else None,
+            answered=answered,
+            others_answered=lambda: ctx.run.echoed,
+        )
+
     def _failed(
         self,
         ctx: Context,
         bad: Sequence[Answer],
         aside: Sequence[Answer],
         others: Sequence[int],
+        inquiry: Inquiry,
         evidence: dict[str, Any],
     ) -> Finding:
         """No address can be connected to: the one verdict, on the address that tells most."""
@@ -254,6 +295,11 @@ class Tcp(Check):
         main = min(
             bad, key=lambda one: (one.kind in _SAYS_LITTLE, ":" in one.address, order(one.address))
         )
+        if main.kind == "silent" and inquiry.door.address != main.address:
+            door = net.doors.Door(main.address, main.port)
+            siblings = [net.doors.Door(main.address, other) for other in others]
+            inquiry = self._inquiry(ctx, [door], siblings, ((), bad, aside))
+            inquiry.begin()
         told = evidence | _told(main) | {"note": _note(main, aside)}
         named = ctx[Addresses].source not in {"literal", "connect-to"}
         homeless = main.kind in {"no-route", "net-unreachable"} and ":" in main.address
@@ -272,11 +318,12 @@ class Tcp(Check):
             owner = "you"  # this very machine: nobody else is on the way
         if main.kind == "prohibited" and main.icmp and main.icmp.sender == main.address:
             owner = "server-admin"
-        if deeper := self._looked_into(ctx, main, others, told):
+        if deeper := self._looked_into(ctx, main, others, inquiry, told):
             return deeper
         told |= {"where": "", "whom": ""}
         remedy = None
-        if trace := _trace(ctx, main, aside, others):
+        trace = inquiry.trace if main.kind == "silent" else _trace(ctx, main)
+        if trace:
             if main.kind == "silent" and trace.answered:
                 return self.UNCLEAR(**told, why="a moment later it did answer")
             told |= _on_the_way(main, trace)
@@ -284,20 +331,32 @@ class Tcp(Check):
         return self.BY_KIND[main.kind](owner=owner, remedy=remedy, **told)
 
     def _looked_into(
-        self, ctx: Context, main: Answer, others: Sequence[int], told: dict[str, Any]
+        self,
+        ctx: Context,
+        main: Answer,
+        others: Sequence[int],
+        inquiry: Inquiry,
+        told: dict[str, Any],
     ) -> Finding | None:
         """A more precise verdict, from the packets themselves or from another source address."""
         told["unwatched"] = _UNWATCHED
-        if main.kind in {"refused", "silent"} and (look := net.tcp.look(main, others)):
+        silent = main.kind == "silent"
+        look = inquiry.look if silent else None
+        if main.kind == "refused":
+            look = net.tcp.look(main, others)
+        if look:
             told["unwatched"] = ""
             if look.blocked_here:
                 return self.EGRESS(**told, proof="they were not seen on any network interface")
             if look.reference:
                 told |= {"reset_hops": look.reset_hops, "host_hops": look.host_hops}
                 return self.MIDDLEBOX(**told, reference=look.reference)
-        if main.kind in {"silent", "prohibited"}:
-            with ctx.timed("connect", f"{main.address} {main.port}, from each own address"):
-                sources = net.tcp.by_source(main.address, main.port, min(1.0, ctx.timeout))
+        if silent or main.kind == "prohibited":
+            if silent:
+                sources = inquiry.sources
+            else:
+                with ctx.timed("connect", f"{main.address} {main.port}, from each own address"):
+                    sources = net.tcp.by_source(main.address, main.port, ctx.explaining)
             if sources and sources[0].kind == "open":
                 return self.UNCLEAR(**told, why="a moment later it did answer")
             if sources and sources[1].kind == "open":
@@ -353,20 +412,16 @@ def _told(answer: Answer) -> dict[str, Any]:
     return told
 
 
-def _trace(
-    ctx: Context, main: Answer, aside: Sequence[Answer], others: Sequence[int]
-) -> net.hops.Trace | None:
-    """How far connects get, beside a port of the same address that does answer, else UDP; nothing
-    but the port itself where `others` are not to be touched."""
-    if main.kind not in _TRACED or (main.kind != "silent" and main.says == "the host itself"):
+def _time_to_trace(ctx: Context) -> float:
+    return min(net.patience.TRACE, ctx.remaining - _LEFT_OVER)
+
+
+def _trace(ctx: Context, main: Answer) -> net.hops.Trace | None:
+    """How far connects get that a device on the way rejects."""
+    if main.kind not in _REJECTED or main.says == "the host itself":
         return None
-    beside = None
-    if main.kind == "silent" and others:
-        best = {one.kind: one.port for one in aside if one.address == main.address}
-        beside = best.get("open", best.get("refused", net.hops.UDP))
-    seconds = min(_TRACE_TIME, ctx.remaining - _LEFT_OVER)
     with ctx.timed("connect", f"{main.address} {main.port}, hop by hop"):
-        return net.hops.trace(main.address, main.port, seconds, beside)
+        return net.hops.trace(main.address, main.port, _time_to_trace(ctx))
 
 
 def _on_the_way(main: Answer, trace: net.hops.Trace) -> dict[str, Any]:

@@ -343,8 +343,9 @@ class Tls(Check):
         if shaken.verify_code in net.tls.ISSUER_CODES and ctx.trust.complete():
             shaken = way.open(ctx.trust.context(), way.host)
         if shaken.failure not in {None, "verify"}:
+            hurried = self._way(ctx, net.patience.REPEAT) if shaken.failure == "timeout" else way
             with ctx.timed("tls", f"{target.netloc}, looking closer"):
-                fault = net.tls_faults.refusal(way, shaken)
+                fault = net.tls_faults.refusal(hurried, shaken)
             yield self._finding(ctx, fault, shaken)
             if fault.code == self.INTERMITTENT.code:
                 shaken = way.open(ctx.trust.context(), way.host)
@@ -353,15 +354,16 @@ class Tls(Check):
         elif shaken.failure == "verify":
             yield from self._refused(ctx, way, shaken)
 
-    def _way(self, ctx: Context) -> Way:
-        """How the follow-up handshakes reach the server."""
+    def _way(self, ctx: Context, patience: float = float("inf")) -> Way:
+        """How the follow-up handshakes reach the server, each step within so many seconds."""
+        patience = max(patience, 6 * (ctx[Channel].rtt_ms or 0) / 1000)
         host, port, address = ctx.target.host, ctx.target.port, ctx[Channel].address
         direct = ctx.dialer.mapped(host, port) or (address, port)
         return net.tls_way.Way(
             host=host.rstrip("."),
             path=ctx.target.context,
             connect=lambda timeout: ctx.dialer.connect(host, port, timeout, fresh=True),
-            timeout=lambda: max(0.05, min(ctx.settings.timeout, ctx.remaining)),
+            timeout=lambda: max(0.05, min(patience, ctx.settings.timeout, ctx.remaining)),
             parallel=ctx.parallel,
             address=None if address.startswith("proxy ") else direct,
         )

@@ -8,7 +8,7 @@ asked for side by side: see `diag.bitbucket.abreast`.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -131,9 +131,9 @@ def trouble(ctx: Context, answer: Answer, *, plain: bool = False) -> Finding | N
     verdict = general(answer)
     if verdict is None:
         return stranger(ctx, answer, plain=plain)
-    if ctx.http.swallowed(answer):
-        from diag.bitbucket import reception
+    from diag.bitbucket import reception
 
+    if reception.swallowed(ctx, answer):
         return verdicts.PMTU_BLACK_HOLE(request=answer.url, **reception.SWALLOWED)
     return _found(ctx, verdict, answer)
 
@@ -214,22 +214,37 @@ def greet_ahead(ctx: Context, host: str, port: int, timeout: float) -> None:
 
 
 def ssh_greeting(
-    ctx: Context, host: str, port: int, timeout: float, *, dns_works: bool = False
+    ctx: Context,
+    host: str,
+    port: int,
+    timeout: float,
+    *,
+    dns_works: bool = False,
+    opened: Callable[[], None] = lambda: None,
 ) -> Banner | None:
     """What an SSH server says first at host:port; None where that is not to be tried: a proxy or a
     --connect-to rule stands for the way there, or the name's address could not be told.
 
     `timeout` is in seconds, for name and connection together; `dns_works` is that of
-    `diag.net.dns.resolves`. The check must declare Target and Route.
+    `diag.net.dns.resolves`. `opened` is called once the connection is up. The check must declare
+    Target and Route.
     """
     begun = ctx.run.greetings.pop((host, port), None)
     if begun is not None and (banner := begun.wait(timeout)) is not None:
+        if banner.failure is None or banner.text is not None:
+            opened()
         return banner
-    return _greeting(ctx, host, port, timeout, dns_works=dns_works)
+    return _greeting(ctx, host, port, timeout, dns_works=dns_works, opened=opened)
 
 
 def _greeting(
-    ctx: Context, host: str, port: int, timeout: float, *, dns_works: bool
+    ctx: Context,
+    host: str,
+    port: int,
+    timeout: float,
+    *,
+    dns_works: bool,
+    opened: Callable[[], None] = lambda: None,
 ) -> Banner | None:
     from diag import net
 
@@ -256,6 +271,7 @@ def _greeting(
     finally:
         spent = round((time.monotonic() - before) * 1000)
         ctx.record("connect", f"ssh {host}:{port}", started, spent)
+    opened()
     with sock, ctx.timed("connect", f"ssh {host}:{port}, its greeting"):
         return net.ssh.banner(sock, max(0.001, end - time.monotonic()))
 

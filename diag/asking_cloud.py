@@ -90,9 +90,9 @@ def cloud_trouble(ctx: Context, answer: Answer) -> Finding | None:
         verdict = asking.general(answer)
     if verdict is None:
         return None
-    if ctx.http.swallowed(answer):
-        from diag.bitbucket import reception
+    from diag.bitbucket import reception
 
+    if reception.swallowed(ctx, answer):
         return verdicts.PMTU_BLACK_HOLE(request=answer.url, **reception.SWALLOWED)
     evidence = cloud_evidence(ctx, answer) | {
         "elapsed_ms": answer.elapsed_ms,

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diag.facts import Credential, Fact, Route, Target
+from diag.net.patience import EXPLAIN, LEAST
 from diag.target import WEBSITE, parse
 from diag.timings import Timing
 
@@ -57,6 +58,7 @@ class Run:
         self.facts: dict[type[Fact], Fact] = {}
         self.started = time.monotonic()
         self.timings: dict[str, list[Timing]] = {}
+        self.echoed = False  # whether anybody outside this machine has answered a packet
         self.lock = threading.Lock()
         self.greetings: dict[tuple[str, int], Later[Banner | None]] = {}  # of SSH servers, ahead
         self._words: dict[tuple[bool, ...], dict[str, str]] = {}
@@ -117,6 +119,7 @@ class Context:
         self.run = run
         self._check = check
         self._visible = {*check.requires, *check.after, *check.provides, *check.foresees}
+        self._explained_by = 0.0  # when what explains a failure must be over, by time.monotonic()
 
     # what is known
 
@@ -163,6 +166,16 @@ class Context:
         if left < min(self.settings.timeout, _TOO_SHORT):
             raise DeadlineExceededError
         return min(self.settings.timeout, left)
+
+    @property
+    def explaining(self) -> float:
+        """Seconds that the next probe may take which only explains a failure. From its first use
+        on, what explains the failures of this check may take `EXPLAIN` seconds altogether. Never
+        raises: with no time left a probe learns nothing."""
+        now = time.monotonic()
+        self._explained_by = self._explained_by or now + EXPLAIN
+        left = max(LEAST, self._explained_by - now)
+        return max(0.05, min(left, self.settings.timeout, self.remaining))
 
     @property
     def remaining(self) -> float:
@@ -216,13 +229,18 @@ class Context:
         """Count a request that was not sent with `http`: through a proxy that is being tried."""
         self.run.http.count()
 
-    def parallel(self, tasks: Mapping[K, Callable[[], T]], wait: float | None = None) -> dict[K, T]:
+    def parallel(
+        self,
+        tasks: Mapping[K, Callable[[], T]],
+        wait: float | None = None,
+        enough: Callable[[Mapping[K, T]], bool] | None = None,
+    ) -> dict[K, T]:
         """Run blocking probes side by side; the results that came within `wait` seconds (default:
-        until the deadline), in the order of `tasks`.
+        until the deadline), or before `enough` said so of them, in the order of `tasks`.
 
         A probe that raises makes this raise, one that is late is given up and missing.
         """
-        return gather(tasks, self.remaining if wait is None else min(wait, self.remaining))
+        return gather(tasks, self.remaining if wait is None else min(wait, self.remaining), enough)
 
     # words
 
@@ -235,9 +253,13 @@ class Context:
         return self.run.scrubber.text(" ".join(text.split()), limit)
 
 
-def gather(tasks: Mapping[K, Callable[[], T]], wait: float) -> dict[K, T]:
+def gather(
+    tasks: Mapping[K, Callable[[], T]],
+    wait: float,
+    enough: Callable[[Mapping[K, T]], bool] | None = None,
+) -> dict[K, T]:
     """Run `tasks` in daemon threads (a blocked getaddrinfo cannot be cancelled, only left behind)
-    and return what was ready within `wait` seconds."""
+    and return what was ready within `wait` seconds, or was `enough`."""
     results: dict[K, Any] = {}
     errors: list[BaseException] = []
     condition = threading.Condition()
@@ -261,7 +283,10 @@ def gather(tasks: Mapping[K, Callable[[], T]], wait: float) -> dict[K, T]:
     for key, task in tasks.items():
         threading.Thread(target=work, args=(key, task), daemon=True).start()
     with condition:
-        condition.wait_for(lambda: errors or finished == len(tasks), timeout=wait)
+        condition.wait_for(
+            lambda: errors or finished == len(tasks) or (enough is not None and enough(results)),
+            timeout=wait,
+        )
         if errors:
             raise errors[0]
         return {key: results[key] for key in tasks if key in results}

@@ -82,6 +82,15 @@ class Addresses(Fact):
 
 
 @record
+class Knocked(Fact):
+    """Whether the target's port takes connections, known before it is known why not. From `tcp`."""
+
+    is_open: bool
+    others: Mapping[tuple[str, int], str] = field(default_factory=dict)  # what came of other ports
+    # of the host, by address and port, as far as they were asked: "open", "refused", "silent", …
+
+
+@record
 class Channel(Fact):
     """A TCP connection (or a proxy's tunnel) to the target's port can be had. From `tcp`, `proxy`.
 

@@ -29,7 +29,7 @@ def try_ways(
     if not (proxies or direct):
         return ()
     try:
-        patience = min(ctx.timeout, net.whatif.PATIENCE)
+        patience = min(ctx.timeout, net.patience.OPEN_WAY)
     except DeadlineExceededError:
         return ()
     context = ctx.trust.context()

@@ -34,7 +34,7 @@ SWALLOWED: Mapping[str, Any] = {
     "segment": net.tcp.SMALL_SEGMENT,
     "heuristic": True,
 }
-_LONGER = 2  # times the timeout: haproxy tries three seconds before it says that nobody is there
+_LONGER = 3.0  # seconds in addition: haproxy tries three before it says that nobody is there
 _RECOVERY = 1.2  # seconds after which a gateway that limits requests lets one through again
 _PATIENCE = 0.5  # seconds for a server that speaks first, or hangs up unasked
 _PROBE = b"GET / HTTP/9.9\r\n\r\n"  # answered, or hung up on, by the web server itself
@@ -67,6 +67,7 @@ _FAILURES = {
     "endless": "http-slow-body",
     "headers-too-large": "http-header-too-large",
 }
+_MISSING = {"timeout", "slow"}
 # What may be meant for programs only, and not for browsers.
 _PICKY = {"http-waf-blocked", "http-block-page", "http-method-blocked", "http-empty-reply"}
 # What may come of asking the right host in the wrong place.
@@ -123,7 +124,7 @@ class Arrival:
 def visit(ctx: Context, base: str) -> Visit:
     """Ask both questions side by side."""
     paths = (STATUS, PROPERTIES)
-    answers = _ask_all(ctx, {path: base + path for path in paths})
+    answers = _ask_all(ctx, {path: base + path for path in paths}, linger=_LONGER)
     for path, other in (paths, paths[::-1]):
         broken = answers[path].failure in {"connect", "tls", "empty", "reset"}
         if broken and answers[other].failure is None:
@@ -304,7 +305,12 @@ def _relation(answer: Answer | None) -> Fault | None:
 
 def _look_around(ctx: Context, seen: Visit, fault: Fault | None) -> Fault:
     """The fault, or what turns out to be behind it: asked as a browser, or in other places."""
-    if (why := _why_late(ctx, seen.properties) or _beneath(ctx, seen)) is not None:
+    looks = {
+        "late": partial(_why_late, ctx, seen.properties),
+        "beneath": partial(_beneath, ctx, seen),
+    }
+    found = ctx.parallel(looks)
+    if (why := found.get("late") or found.get("beneath")) is not None:
         return why
     if fault is None and seen.properties.failure is not None:
         return _unclear(seen)
@@ -315,7 +321,8 @@ def _look_around(ctx: Context, seen: Visit, fault: Fault | None) -> Fault:
         asked["/"] = partial(_front_page, ctx, seen.base + "/")
     if fault is not None and fault.code in _PICKY:
         asked["browser"] = partial(_ask, ctx, seen.properties.url, headers=BROWSER)
-    answers = ctx.parallel(asked, wait=3 * ctx.timeout) if asked else {}
+    wait = ctx.explaining + seen.properties.elapsed_ms / 1000  # whoever is slow gets more
+    answers = ctx.parallel(asked, wait) if asked else {}
     as_browser, front = answers.pop("browser", None), answers.pop("/", None)
     if as_browser is not None and datacenter.marks(as_browser):
         return Fault("http-user-agent-blocked", seen.properties)
@@ -335,19 +342,56 @@ def _look_around(ctx: Context, seen: Visit, fault: Fault | None) -> Fault:
 
 def _why_late(ctx: Context, answer: Answer) -> Fault | None:
     """Why an answer is missing: large packets vanish, or a gateway takes its time to say so."""
-    if answer.failure not in {"timeout", "slow"}:
-        return None
-    probes: dict[str, Callable[[], Answer | bool]] = {
-        "swallowed": partial(ctx.http.swallowed, answer)
+    probes: dict[str, Callable[[], Answer | bool | None]] = {
+        "swallowed": partial(swallowed, ctx, answer)
     }
-    if answer.failure == "timeout":
-        probes["later"] = partial(_ask, ctx, answer.url, timeout=_LONGER * ctx.timeout)
-    found = ctx.parallel(probes)
+    if answer.later is not None:
+        probes["later"] = partial(answer.later, min(_LONGER, ctx.remaining))
+    found = ctx.parallel(probes, enough=lambda got: bool(got.get("swallowed") or _told(got)))
     if found.get("swallowed"):
         return Fault("tcp-pmtu-blackhole", answer, SWALLOWED)
+    return _told(found)
+
+
+def _told(found: Mapping[str, Answer | bool | None]) -> Fault | None:
+    """What the late answer says, if that is certain."""
     later = found.get("later")
     fault = judge(later) if isinstance(later, Answer) and later.failure is None else None
     return fault if fault is not None and fault.certain else None
+
+
+def swallowed(ctx: Context, answer: Answer) -> bool:
+    """Whether an answer that is missing comes at once where both sides send small packets only,
+    and with ordinary ones is missing again: then large ones vanish on the way.
+
+    Asks both side by side, unless a proxy is on the way, where it would show nothing.
+    """
+    if answer.failure not in _MISSING or _by_proxy(ctx, answer.url):
+        return False
+    patience = net.patience
+    ask = partial(ctx.http.get, answer.url, auth=answer.credential_sent, fresh=True)
+    probes = {
+        "small": partial(ask, small=True, timeout=patience.REPEAT),
+        "again": partial(ask, timeout=patience.AGAIN),
+    }
+    found = ctx.parallel(probes, patience.REPEAT, lambda got: "small" in got and _is_broken(got))
+    small, again = found.get("small"), found.get("again")
+    if small is None or again is None or small.failure or again.failure not in _MISSING:
+        return False
+    enough = patience.again(small.elapsed_ms / 1000)
+    if enough > patience.AGAIN:
+        again = ask(timeout=min(enough, ctx.settings.timeout))
+    return again.failure in _MISSING
+
+
+def _is_broken(found: Mapping[str, Answer]) -> bool:
+    return found["small"].failure is not None
+
+
+def _by_proxy(ctx: Context, url: str) -> bool:
+    parts = _split(url)
+    place = parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return ctx.dialer.tunnelled(*place) or ctx.dialer.forwarder(*place) is not None
 
 
 def _other_bases(base: str) -> list[str]:
@@ -428,22 +472,22 @@ def _beneath(ctx: Context, seen: Visit) -> Fault | None:
 
 def _speaks_tls(ctx: Context, host: str, port: int) -> bool:
     try:
-        sock = ctx.dialer.connect(host, port, ctx.timeout, fresh=True)
+        sock = ctx.dialer.connect(host, port, ctx.explaining, fresh=True)
     except OSError:
         return False
-    shaken = net.tls.shake(sock, ctx.trust.unverified(), host, ctx.timeout)
+    shaken = net.tls.shake(sock, ctx.trust.unverified(), host, ctx.explaining)
     shaken.close()
     return shaken.answered or shaken.alert is not None
 
 
 def _talk(ctx: Context, host: str, port: int) -> net.tls.Talk | None:
     try:
-        sock = ctx.dialer.connect(host, port, ctx.timeout, fresh=True)
+        sock = ctx.dialer.connect(host, port, ctx.explaining, fresh=True)
     except ConnectionResetError:  # so soon that connect() itself hears of it
         return net.tls.Talk(cut="reset", at_once=True)
     except OSError:
         return None
-    return net.tls.talk(sock, _PROBE, min(_PATIENCE, ctx.timeout / 2), ctx.timeout)
+    return net.tls.talk(sock, _PROBE, min(_PATIENCE, ctx.explaining / 2), ctx.explaining)
 
 
 def _line(greeting: bytes) -> str:

@@ -100,7 +100,9 @@ def is_limit(
         if not ask():
             return False
         chance *= 1 - len(refusals) / tried
-    return chance < _CHANCE
+        if chance < _CHANCE:
+            return True
+    return False
 
 
 def most_common(texts: Sequence[str]) -> list[str]:
@@ -195,7 +197,7 @@ class Tour:
         ctx, at = self.ctx, self.places[place]
         connect = partial(ctx.dialer.connect, ctx.target.host, ctx.target.port, fresh=True)
         if at is not None:
-            connect = partial(net.tcp.connect, *at, mss=mss)
+            connect = partial(net.steady.connect, *at, mss=mss)
         ctx.count_request()
         timeout = max(0.05, min(ctx.settings.timeout, ctx.remaining))
         return net.steady.travel(self.journey, place, connect, timeout, padding=padding)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from diag.net import (
+        beside,
         chain,
         der,
         dial,
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
         http,
         inspectors,
         passage,
+        patience,
         proxy,
         proxyclients,
         proxyenv,
         ratio,
         reach,
         revocation,
+        silence,
         ssh,
         steady,
         stores,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "beside",
     "chain",
     "der",
     "dial",
@@ -48,12 +52,14 @@ __all__ = [
     "http",
     "inspectors",
     "passage",
+    "patience",
     "proxy",
     "proxyclients",
     "proxyenv",
     "ratio",
     "reach",
     "revocation",
+    "silence",
     "ssh",
     "steady",
     "stores",

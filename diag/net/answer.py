@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -70,6 +70,8 @@ class Answer:
     credential_sent: bool = False
     head_ms: int = 0  # until the head arrived, connecting included
     greeting: bytes = b""  # the first bytes, where they are no HTTP
+    # What comes of it after all, awaited for so many seconds: where `get` was told to linger.
+    later: Callable[[float], Answer | None] | None = field(default=None, repr=False, compare=False)
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)

@@ -16,17 +16,17 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from diag.model import Json
 from diag.net import kernel
+from diag.net.patience import ARP, ELSEWHERE, QUIET, SPACING, TRIES, silence
 from diag.record import field, record
 
-TRIES = 4  # connects per door ...
-SPACING = 0.2  # ... started so many seconds apart: surer and faster than one long connect
-QUIET = 0.25  # seconds without an answer until other ports of the same address are asked
-ELSEWHERE = 1.5  # seconds after which a silence counts when another address answered
-ARP = 0.9  # seconds: "host unreachable" as late as this comes from a neighbour that never answered
+_BESIDE = 0.15  # seconds between the connects to a sibling, which begin later …
+_HEARD_OUT = 0.6  # … and must have had so many seconds before it is called silent
+_GRACE = 0.2  # seconds after which three are over: a neighbour's failure comes after 3.06 s
+_LISTEN = 0.05  # seconds between two looks at what is known from elsewhere
 
 Kind = Literal[
     "open",
@@ -41,6 +41,8 @@ Kind = Literal[
     "blocked-here",  # this machine itself rejects
     "unclear",
 ]
+
+MUTE = frozenset[Kind]({"silent", "host-down"})  # not a word from there
 
 
 class Door(NamedTuple):
@@ -107,6 +109,17 @@ class Answer:
         return {name: value for name, value in told.items() if value is not None}
 
 
+class Rumours(Protocol):
+    """What is found out about quiet doors while they are being knocked at."""
+
+    def begin(self) -> None:
+        """After `QUIET` seconds no door has opened: time to look around. Must not block."""
+
+    def patience(self, address: str) -> float | None:
+        """After how many seconds a silence of this address counts, by what is known now; None: not
+        before the time is over."""
+
+
 def knock(
     doors: Sequence[Door],
     siblings: Sequence[Door] = (),
@@ -114,29 +127,22 @@ def knock(
     timeout: float,
     tries: int = TRIES,
     adapt: bool = True,
+    rumours: Rumours | None = None,
 ) -> Iterator[Answer]:
     """Connect to all `doors` at once; the answers as they come, one for each door.
 
     A door that stays quiet gets up to `tries` connects. It is called silent after 0.9 s when
-    another port of the same address answered, after 1.5 s when only another address did, else after
-    `timeout` seconds (and `SPACING`: with 3 s a neighbour's failure, at 3.06 s, is just seen), or
-    always then unless `adapt`. `siblings` are asked only beside doors that stay quiet, to learn
-    that; their answers are yielded too, as far as they come in time, and their connections closed.
+    another port of the same address answered, after 1.25 s when only another address did, as early
+    as `rumours` say, else after `timeout` seconds (3.2 s for 3 s, so that a neighbour's failure, at
+    3.06 s, is just seen), or always then unless `adapt`. `siblings` are asked only beside doors
+    that stay quiet, to learn that; what came of them is yielded too, as far as they had time, and
+    their connections closed.
     """
     start = time.monotonic()
     spacing = min(SPACING, timeout / (tries + 1))
     waiting = [_Knock(door, start, tries, spacing) for door in doors]
-    waiting += [_Knock(door, start + QUIET, 1, spacing, sibling=True) for door in siblings]
-    round_trips: dict[str, float] = {}  # seconds, by address that answered
-
-    def patience(knock_: _Knock) -> float:
-        most = timeout + spacing
-        if not adapt or not round_trips:
-            return most
-        if (round_trip := round_trips.get(knock_.door.address)) is None:
-            return min(most, ELSEWHERE)
-        return min(most, (tries - 1) * spacing + max(0.3, 1.5 * round_trip))
-
+    waiting += [_Knock(door, start + QUIET, tries, _BESIDE, sibling=True) for door in siblings]
+    patience = _Patience(timeout, tries, spacing, rumours, adapt=adapt)
     with selectors.DefaultSelector() as selector:
         try:
             while mains := [one for one in waiting if not one.sibling]:
@@ -144,24 +150,75 @@ def knock(
                 for one in waiting:
                     if one.due <= time.monotonic() and one.door.address in quiet:
                         one.connect(selector)
-                ends = [one.due for one in waiting]
-                ends += [one.started + patience(one) for one in mains]
+                ends = [patience.look_around(), *(one.due for one in waiting)]
+                ends += [one.started + patience.with_address(one.door.address) for one in mains]
                 answered = any(one.answer for one in waiting)  # at once, by this machine
                 pause = 0.0 if answered else max(0.0, min(ends) - time.monotonic())
                 for key, _ in selector.select(pause):
                     key.data[0].look(key.data[1])
                 for one in list(waiting):
                     if not one.sibling:
-                        one.give_up_after(patience(one))
+                        one.give_up_after(patience.with_address(one.door.address))
                     if (answer := one.answer) is not None:
                         waiting.remove(one)
                         one.leave(selector, keep=True)
-                        if answer.kind in {"open", "refused", "reset"}:
-                            round_trips[answer.address] = answer.elapsed_ms / 1000
+                        patience.learn(answer)
                         yield answer
+            yield from _heard_out(waiting)
         finally:
             for one in waiting:
                 one.leave(selector, keep=False)
+
+
+class _Patience:
+    """How long one round of knocking waits, by what it has learned so far."""
+
+    def __init__(
+        self, timeout: float, tries: int, spacing: float, rumours: Rumours | None, *, adapt: bool
+    ) -> None:
+        self._most = timeout + (_GRACE if timeout >= 3 else 0.0)
+        self._shape = tries, spacing
+        self._adapt = adapt
+        self._rumours = rumours
+        self._begins = time.monotonic() + QUIET if rumours else float("inf")
+        self._round_trips: dict[str, float] = {}  # seconds, by address that answered
+
+    def learn(self, answer: Answer) -> None:
+        if answer.kind in {"open", "refused", "reset"}:
+            self._round_trips[answer.address] = answer.elapsed_ms / 1000
+        if answer.sock is not None:
+            self._begins = float("inf")  # nothing is to be explained
+
+    def look_around(self) -> float:
+        """Begin with it when it is time; when there will be something to hear."""
+        if self._rumours is None or (now := time.monotonic()) < self._begins:
+            return self._begins
+        if self._begins > 0:
+            self._rumours.begin()
+            self._begins = 0.0
+        return now + _LISTEN
+
+    def with_address(self, address: str) -> float:
+        """After how many seconds its silence counts."""
+        if not self._adapt:
+            return self._most
+        if (round_trip := self._round_trips.get(address)) is not None:
+            return min(self._most, silence(round_trip, *self._shape))
+        told = self._rumours.patience(address) if self._rumours and self._begins == 0 else None
+        return min(
+            self._most,
+            ELSEWHERE if self._round_trips else self._most,
+            self._most if told is None else told,
+        )
+
+
+def _heard_out(siblings: Sequence[_Knock]) -> Iterator[Answer]:
+    """The siblings that have had enough time to answer, and did not."""
+    for one in siblings:
+        if one.exhausted:
+            one.give_up_after(_HEARD_OUT)
+        if one.answer is not None:
+            yield one.answer
 
 
 class _Try(NamedTuple):
@@ -184,6 +241,11 @@ class _Knock:
         self._left = tries
         self._spacing = spacing
         self._tries: list[_Try] = []
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all its tries have been started."""
+        return not self._left
 
     def connect(self, selector: selectors.BaseSelector) -> None:
         """Start one more try."""

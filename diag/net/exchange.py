@@ -10,7 +10,8 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from diag.net.address import Address
@@ -50,6 +51,7 @@ class Trouble(Exception):  # noqa: N818 - carries a classified failure, is never
         self.failure = failure
         self.detail = detail
         self.late = late  # time was over
+        self.resume: Callable[[], Head] | None = None  # goes on waiting for the head
 
 
 class Head(Protocol):
@@ -79,11 +81,17 @@ class Exchange:
     """One request and its answer."""
 
     def __init__(
-        self, engine: Engine, question: Question, timeout: float | None, fresh: bool
+        self,
+        engine: Engine,
+        question: Question,
+        timeout: float | None,
+        fresh: bool,
+        overtime: float = 0.0,
     ) -> None:
         self.engine = engine
         self.question = question
         self.fresh = fresh
+        self.overtime = overtime  # seconds that a late head may be awaited in addition
         self.patience = timeout or engine.run.settings.timeout
         self.until = 0.0  # when head or body must be there
         self.cut_short = False  # not by the server's slowness, but by the end of the run
@@ -131,11 +139,13 @@ class Exchange:
             self.sent.set()
 
     def _perform(self, carrier: Carrier) -> Answer:
-        question = self.question
         if not self.allow():
             return self._answer(failure="deadline", detail="the time is over")
         self.engine.count()
         self.watch.begin()
+        return self._receive(partial(carrier.send, self))
+
+    def _receive(self, send: Callable[[], Head]) -> Answer:
         began = time.monotonic()
         head: Head | None = None
         body = _Body()
@@ -143,12 +153,13 @@ class Exchange:
         head_ms = 0
         failure: Failure | None = None
         detail = ""
+        later: Callable[[float], Answer | None] | None = None
         try:
-            head = carrier.send(self)
+            head = send()
             self.watch.arrive()
             at = time.time()
             head_ms = round((time.monotonic() - began) * 1000)
-            if question.auth and head.status == 401:
+            if self.question.auth and head.status == 401:
                 self.engine.fuse_blown = True
             failure, detail = self._read(head, body)
         except Trouble as trouble:
@@ -159,6 +170,8 @@ class Exchange:
                 failure, detail = self._late(body, time.monotonic() - began - head_ms / 1000)
             elif trouble.late and self.cut_short:
                 failure = "deadline"
+            elif trouble.resume is not None:
+                later = partial(self._resume, trouble.resume, time.monotonic() + self.overtime)
         except zlib.error as error:
             failure, detail = "not-http", f"the body is not encoded as announced: {error}"
         finally:
@@ -166,7 +179,12 @@ class Exchange:
                 head.close()
             self.watch.end()
         elapsed_ms = round((time.monotonic() - began) * 1000)
-        return self._answer(head, body.whole(), failure, detail, elapsed_ms, at, head_ms)
+        return self._answer(head, body.whole(), failure, detail, elapsed_ms, at, head_ms, later)
+
+    def _resume(self, resume: Callable[[], Head], end: float, seconds: float) -> Answer:
+        """Go on waiting for the head, for so many seconds, at most until `end`."""
+        self.until = min(time.monotonic() + min(seconds, self.engine.run.remaining()), end)
+        return self._receive(resume)
 
     def _answer(
         self,
@@ -177,6 +195,7 @@ class Exchange:
         elapsed_ms: int = 0,
         at: float = 0.0,
         head_ms: int = 0,
+        later: Callable[[float], Answer | None] | None = None,
     ) -> Answer:
         return Answer(
             self.question.url.text,
@@ -191,6 +210,7 @@ class Exchange:
             self.credential_sent,
             head_ms,
             self.greeting if failure == "not-http" else b"",
+            later,
         )
 
     def _read(self, head: Head, body: _Body) -> tuple[Failure | None, str]:

@@ -17,8 +17,9 @@ import selectors
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import cached_property, partial
 from typing import Final, NamedTuple
 
 from diag.model import Json
@@ -32,8 +33,9 @@ _FARTHEST = 30  # hops
 _AHEAD = 8  # hops asked beyond the last that answered: so many silent ones are passed over
 _STEP = 0.005  # seconds from one hop to the next
 _HEAD_START = 0.1  # seconds: where a router answers rarely, it is to answer to the connects
-_TRIES, _AGAIN = 4, 0.2  # each hop is asked so often, so many seconds apart: ways may vary
-_QUIET = 0.5  # seconds without an answer, after the last question, that end a trace
+_TRIES, _AGAIN = 4, 0.15  # each hop is asked so often, so many seconds apart: ways may vary
+_QUIET = 0.3  # seconds without an answer, after the last question, that end a trace: to the first
+# one there were 0.75 s to answer
 _EXPIRED = {4: (11, 0), 6: (3, 0)}  # ICMP type and code by IP version (RFC 792, RFC 4443)
 
 
@@ -58,13 +60,15 @@ class Trail:
 
     `hops`: the routers at which they ran out of time to live, in order, each once. `end`: the least
     number of hops after which somebody else than these answered: the host, or a firewall that
-    rejects (`icmp`). `loop`: the routers between which the packets went round.
+    rejects (`icmp`), and `seconds` how soon. `loop`: the routers between which the packets went
+    round.
     """
 
     hops: tuple[Hop, ...] = ()
     end: Hop | None = None
     icmp: Icmp | None = None
     loop: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
 class Stop(NamedTuple):
@@ -202,21 +206,29 @@ def _listed(trail: Trail) -> list[Json]:
     return [{"hop": hop.number, "from": list(hop.addresses)} for hop in trail.hops]
 
 
-def trace(address: str, port: int, seconds: float, beside: int | None = None) -> Trace | None:
+def trace(
+    address: str,
+    port: int,
+    seconds: float,
+    beside: int | Callable[[], int] | None = None,
+    wanted: Callable[[], bool] = lambda: True,
+) -> Trace | None:
     """Find out how far connects to `port` of `address` get, within `seconds` seconds.
 
-    `beside`: the other packets, connects to another port or `UDP`; None: none. It takes about 1.2 s
-    where something does not answer, with four packets a hop and kind; at most 8 hops more than
-    answer are asked. None where the kernel does not tell, for an address of this machine, and when
-    there is less than a second: silence would prove nothing.
+    `beside`: the other packets, connects to another port or `UDP`, or who says so when they are to
+    be sent, 0.1 s later; None: none. It takes about 0.9 s where something does not answer, with
+    four packets a hop and kind; at most 8 hops more than answer are asked. None where the kernel
+    does not tell, for an address of this machine, when there is less than a second: silence would
+    prove nothing; and as soon as it is not `wanted` any more.
     """
     if sys.platform != "linux" or seconds < 1 or kernel.is_here(address):
         return None
-    walks = [_Walk(address, port, 0.0)]
+    walks = [_Walk(address, lambda: port, 0.0)]
     if beside is not None:
-        walks.append(_Walk(address, beside, _HEAD_START))
-    _ask(walks, seconds)
-    if walks[0].failed:
+        chosen = beside if callable(beside) else partial(int, beside)
+        walks.append(_Walk(address, chosen, _HEAD_START))
+    _ask(walks, seconds, wanted)
+    if walks[0].failed or not wanted():
         return None
     connects, *trails = [walk.trail() for walk in walks if not walk.failed]
     others = trails[0] if trails else Trail()
@@ -226,7 +238,7 @@ def trace(address: str, port: int, seconds: float, beside: int | None = None) ->
         port,
         connects,
         others,
-        reference="" if not trails else "UDP" if beside == UDP else f"port {beside}",
+        reference="" if not trails else walks[1].name,
         neighbour=not heard and kernel.is_neighbour(address),
         missing=None if heard else kernel.silent_neighbour(address),
     )
@@ -235,14 +247,25 @@ def trace(address: str, port: int, seconds: float, beside: int | None = None) ->
 class _Walk:
     """Packets of one kind: connects to a port, or UDP."""
 
-    def __init__(self, address: str, port: int, delay: float) -> None:
+    def __init__(self, address: str, choose: Callable[[], int], delay: float) -> None:
+        """`choose` says which port, once it is to be known."""
         self.delay = delay  # seconds
         self.failed = False  # cannot be sent, or the kernel does not say who sent an ICMP error
         self.far = 0  # the farthest hop that answered
         self._address = address
-        self._port = port
+        self._choose = choose
         self._heard: dict[int, list[str]] = {}
         self._end: tuple[int, str, Icmp | None] | None = None
+        self._sent: dict[int, float] = {}  # hop: when it was first asked, by time.monotonic()
+        self._took = 0.0  # seconds until the end answered
+
+    @cached_property
+    def _port(self) -> int:
+        return self._choose()
+
+    @property
+    def name(self) -> str:
+        return "UDP" if self._port == UDP else f"port {self._port}"
 
     def wants(self, number: int) -> bool:
         """Whether it is still to be learned who is there."""
@@ -257,6 +280,7 @@ class _Walk:
         sock = socket.socket(
             kernel.family(self._address), socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
         )
+        self._sent.setdefault(number, time.monotonic())
         try:
             sock.setblocking(False)
             report_icmp(sock, on=True)
@@ -293,6 +317,7 @@ class _Walk:
     def _ends(self, number: int, sender: str, icmp: Icmp | None) -> None:
         if self._end is None or number < self._end[0]:
             self._end = number, sender, icmp
+            self._took = time.monotonic() - self._sent[number]
 
     def trail(self) -> Trail:
         known: set[str] = set()
@@ -305,7 +330,8 @@ class _Walk:
         if self._end is None:
             return Trail(tuple(hops), loop=self._loop())
         number, sender, icmp = self._end
-        return Trail(tuple(hops), Hop(number, (sender,)), icmp, self._loop())
+        end = Hop(number, (sender,))
+        return Trail(tuple(hops), end, icmp, self._loop(), self._took)
 
     def _loop(self) -> tuple[str, ...]:
         places: dict[str, list[int]] = {}
@@ -315,13 +341,13 @@ class _Walk:
         return tuple(one for one, at in places.items() if len(at) > 2 and at[-1] - at[0] > len(at))
 
 
-def _ask(walks: Sequence[_Walk], seconds: float) -> None:
+def _ask(walks: Sequence[_Walk], seconds: float, wanted: Callable[[], bool]) -> None:
     """Send the packets of all walks and take in what comes back."""
     start = last = time.monotonic()  # the last question or answer
     planned = 0  # hops
     agenda: list[tuple[float, int, int, int]] = []  # when, hop, walk, tries left
     with selectors.DefaultSelector() as selector, ExitStack() as socks:
-        while (now := time.monotonic()) < start + seconds:
+        while (now := time.monotonic()) < start + seconds and wanted():
             while planned < min(_FARTHEST, _AHEAD + max(walk.far for walk in walks)):
                 planned += 1
                 for index, walk in enumerate(walks):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlencode
 
@@ -38,7 +37,6 @@ USER_AGENT = f"bbdiag/{VERSION}"
 GRANT_USERS = ("x-token-auth",)  # what git joins such a token with
 _LARGEST_GRANT = 64 * 1024  # bytes; tokens have some 2,500
 MAX_BODY = 8 * 1024 * 1024  # bytes; a page of 1000 repositories is about 2.5 MB
-_MISSING = {"timeout", "slow"}
 _UNCONNECTED = {"connect", "tls", "reset", "empty", "withheld", "deadline"}
 
 
@@ -227,6 +225,7 @@ class Http:
         fresh: bool = False,
         verify: bool | None = None,
         small: bool = False,
+        linger: float = 0.0,
     ) -> Answer:
         """Send one request and return what came, never raising for trouble on the network.
 
@@ -241,6 +240,8 @@ class Http:
             verify: whether to verify the certificate (`auth` always does); default: as the run.
             small: on a direct connection on which neither side sends packets of more than about
                 600 bytes.
+            linger: seconds for which a late head can be awaited longer, where the target was asked:
+                then the answer, a "timeout" as without, has `later`.
         """
         if auth:
             self._engine.let_leave()
@@ -252,7 +253,7 @@ class Http:
         if isinstance(question, Answer):
             return question
         carrier = self._engine.carrier(question)
-        exchange = Exchange(self._engine, question, timeout, fresh)
+        exchange = Exchange(self._engine, question, timeout, fresh, linger)
         answer = exchange.perform(carrier)
         exchange.watch.tell(self._record, f"{method} {answer.url}")
         if answer.failure in {"empty", "reset"} and exchange.reused:
@@ -346,21 +347,6 @@ class Http:
             wire = engine.run.facts.get(TlsWire)
             verify = not (isinstance(wire, TlsWire) and wire.secure and not wire.verified)
         return Question(method, where, tuple(sending.items()), verify, max_bytes, auth, small=small)
-
-    def swallowed(self, answer: Answer) -> bool:
-        """Whether an answer that is missing comes at once where both sides send small packets only,
-        and with ordinary ones is missing again: then large ones vanish on the way.
-
-        Asks twice more, unless a proxy is on the way, where it would show nothing.
-        """
-        if answer.failure not in _MISSING:
-            return False
-        url, dialer = address.read(answer.url), self._engine.run.dialer
-        place = (url.host, url.port)
-        if dialer.tunnelled(*place) or dialer.forwarder(*place) is not None:
-            return False
-        ask = partial(self.get, answer.url, auth=answer.credential_sent, fresh=True)
-        return ask(small=True).failure is None and ask().failure in _MISSING
 
     def client_credentials_grant(self, url: str) -> Answer:
         """Exchange an OAuth consumer's key and secret for the token the run then signs in with.

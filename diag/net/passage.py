@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 
-from diag.net import dns, hops, proxy, tcp, tls
+from diag.net import dns, doors, hops, proxy, tcp, tls
 from diag.net.dial import Connector, Forwarder
 from diag.net.proxy import Reply
+from diag.net.silence import Inquiry
 from diag.net.tunnel import AGENT, Way, exchange
 from diag.record import field, record
 
@@ -30,6 +33,8 @@ Stop = Literal[
     "protocol-mismatch",
 ]
 
+_ANSWERS = {"open", "refused", "reset"}  # the proxy's own: there is nothing to be traced
+
 
 @record
 class Outcome:
@@ -48,7 +53,8 @@ class Passage:
     """A try to get to `target` by `way`.
 
     `timed(what, detail)` records how long its body takes; `clock()` gives the seconds that the next
-    operation may take.
+    operation may take. `stuck()` is called once nobody has answered in time, before it is looked
+    into why. `seconds` is how long it may be traced meanwhile how far connects get; 0: not at all.
     """
 
     def __init__(
@@ -58,7 +64,12 @@ class Passage:
         dialer: Dialer,
         timed: Callable[[str, str], AbstractContextManager[None]],
         clock: Callable[[], float],
+        stuck: Callable[[], None] = lambda: None,
+        seconds: float = 0.0,
     ) -> None:
+        self._stuck = stuck
+        self._seconds = seconds
+        self._inquiry: Inquiry | None = None
         self._way = way
         self._proxy = way.proxy
         self._target = target
@@ -92,15 +103,11 @@ class Passage:
             elapsed_ms=reply.elapsed_ms,
         )
 
-    def dead_end(self, seconds: float) -> str:
-        """How far connects get to a proxy that cannot be reached, as a clause, found out within so
-        many seconds; empty where that cannot be told."""
-        mapped = self._dialer.mapped(self._proxy.host, self._proxy.port)
-        host, port = mapped or (self._proxy.host, self._proxy.port)
-        address = self._dialer.addresses(host)[0]
-        if dns.literal(address) is None:
-            return ""
-        trace = hops.trace(address, port, seconds, None if mapped else hops.UDP)
+    @property
+    def dead_end(self) -> str:
+        """How far connects get to a proxy that cannot be reached, as a clause; empty where that
+        cannot be told."""
+        trace = self._inquiry.trace if self._inquiry is not None else None
         return "" if trace is None or trace.answered else trace.words
 
     # step by step
@@ -131,10 +138,11 @@ class Passage:
     def _reach(self) -> socket.socket | Outcome:
         try:
             with self._timed("connect", self._proxy.url):
-                sock = self._way.dial(self._clock())
+                sock = self._dial()
         except ConnectionRefusedError:
             return Outcome("refused", "connection refused")
         except TimeoutError:
+            self._stuck()
             return Outcome("filtered", "no answer")
         except OSError as error:
             return Outcome("filtered", error.strerror or str(error))
@@ -151,6 +159,31 @@ class Passage:
             if language == "http":
                 return _mismatch("scheme-mismatch", "HTTP without TLS", "http")
         return Outcome("tls-failed", shaken.detail)
+
+    def _dial(self) -> socket.socket:
+        """A connection to the proxy, knocked at as the target is. Raises OSError."""
+        mapped = self._dialer.mapped(self._proxy.host, self._proxy.port)
+        host, port = mapped or (self._proxy.host, self._proxy.port)
+        addresses = self._dialer.addresses(host)
+        if not all(map(dns.literal, addresses)):
+            return self._way.dial(self._clock())
+        knocked = [doors.Door(address, port) for address in addresses]
+        said: list[doors.Answer] = []
+        if self._seconds:
+            self._inquiry = Inquiry(
+                knocked[0],
+                self._seconds,
+                beside=None if mapped else lambda: hops.UDP,
+                answered=lambda: any(one.kind in _ANSWERS for one in said),
+                others_answered=lambda: False,
+                thorough=False,
+            )
+        for answer in doors.knock(knocked, timeout=self._clock(), rumours=self._inquiry):
+            said.append(answer)
+            if answer.sock is not None:
+                self._way.peer = answer.address, answer.port
+                return answer.sock
+        raise _failure(min(said, key=lambda one: addresses.index(one.address)))
 
     def _ask(self, sock: socket.socket) -> Reply:
         host, port = self._mapped or (self._target.host, self._target.port)
@@ -192,6 +225,7 @@ class Passage:
 
     def _no_answer(self, reply: Reply) -> Outcome:
         """It did not answer, or not in the language that its URL promises."""
+        self._stuck()
         language = self._language()
         given = self._proxy.scheme
         if self._way.forwards and language == "socks":
@@ -289,6 +323,14 @@ class Passage:
                 reply.tunnel.close()
                 return True
         return proxy.judge(reply, login_sent=True).kind in ("upstream-refused", "upstream-timeout")
+
+
+def _failure(answer: doors.Answer) -> OSError:
+    """What the kernel would have said."""
+    if answer.error is None:
+        return TimeoutError()
+    code = getattr(errno, answer.error, 0)
+    return OSError(code, os.strerror(code))
 
 
 def directly(target: Target, dialer: Dialer, context: ssl.SSLContext, timeout: float) -> str | None:

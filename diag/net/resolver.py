@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from ipaddress import ip_address
 from itertools import pairwise
 from math import inf
 from typing import Literal
@@ -79,6 +80,12 @@ class Reply:
     def definite(self) -> bool:
         """Whether the resolver is believed; else the system asks the next one."""
         return self.outcome in _DEFINITE
+
+    @property
+    def from_outside(self) -> bool:
+        """Whether a packet came back from another machine."""
+        silent = self.outcome in {"timeout", "unreachable", "unsent"}
+        return not silent and not ip_address(self.resolver.address.partition("%")[0]).is_loopback
 
     def evidence(self) -> dict[str, Json]:
         """The reply as JSON, without what is empty."""

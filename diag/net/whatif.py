@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from diag.net.dial import Dialer
     from diag.net.proxyenv import Proxy
 
-PATIENCE = 2.0  # seconds, for all trials together: they run side by side
 _MOST = 4  # ways
 
 

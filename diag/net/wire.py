@@ -12,7 +12,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import h11
@@ -36,6 +37,7 @@ class Wire:
         self._run = run
         self._verify = verify
         self._idle: list[_Line] = []
+        self._late: list[_Line] = []  # whose answers may still be awaited
         self._coming = 0  # connections that are being opened ahead
         self._queue = 0  # exchanges that wait for one of them
         self._closed = False
@@ -50,6 +52,14 @@ class Wire:
         line = self._line(exchange)
         try:
             return line.ask(exchange)
+        except Trouble as trouble:
+            if trouble.failure == "timeout" and exchange.overtime and line.asked is not None:
+                trouble.resume = line.asked
+                with self._changed:
+                    self._late.append(line)  # to be closed in the end
+            else:
+                line.close()
+            raise
         except BaseException:
             line.close()
             raise
@@ -88,6 +98,8 @@ class Wire:
         """Close the idle connections; whoever would just have used one gets a new one."""
         with self._changed:
             idle, self._idle = self._idle, []
+            if self._closed:
+                idle += self._late
         for line in idle:
             line.close()
 
@@ -212,6 +224,7 @@ class _Line:
     def __init__(self, wire: Wire, sock: socket.socket, *, used: bool = False) -> None:
         self._wire = wire
         self._sock = sock
+        self.asked: Callable[[], _Head] | None = None  # reads the answer to what was sent
         self._used = used  # or kept for long: the server may have closed it
 
     def stands(self) -> bool:
@@ -235,8 +248,12 @@ class _Line:
         except (h11.LocalProtocolError, UnicodeEncodeError):
             raise Trouble("withheld", WITHHELD) from None
         exchange.before_sending()
-        broken = self._write(exchange, data)
+        self.asked = partial(self._head, exchange, http, self._write(exchange, data))
         exchange.after_sending()
+        return self.asked()
+
+    def _head(self, exchange: Exchange, http: h11.Connection, broken: OSError | None) -> _Head:
+        """The head of the answer. `broken`: why the request could not be written."""
         event: h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
         try:
             while not isinstance(event := http.next_event(), h11.Response):

@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from diag import registry, runner
+from diag.check import Check
+from diag.context import Context
+from diag.facts import Addresses, Fact, Knocked, Target
+from tests.conftest import make_settings
 from tests.lab import SERVER4, SERVER6, http_answer
 
 if TYPE_CHECKING:
@@ -101,6 +106,29 @@ def test_what_was_seen_is_told_port_by_port(lab: Lab, diagnose: Diagnose) -> Non
         "80 refused, 7990 rejected, 7999 unreachable, 8443 no answer"
     )
     assert report.run.duration_ms < 3500
+
+
+class Told(Check):
+    """Gives what `input`, `dns` and `tcp` would have found at an address for documentation."""
+
+    id = "told"
+    title = "it was told"
+    provides = (Target, Addresses, Knocked)
+
+    def run(self, ctx: Context) -> Iterator[Fact]:
+        yield Target(ctx.settings.url, "https", "192.0.2.1", 443)
+        yield Addresses("192.0.2.1", ("192.0.2.1",), "literal")
+        kinds = {80: "refused", 7990: "silent", 7999: "open", 8443: "host-unreachable"}
+        yield Knocked(is_open=False, others={("192.0.2.1", n): kind for n, kind in kinds.items()})
+
+
+def test_what_check_tcp_has_knocked_at_is_not_asked_again() -> None:
+    ports = registry.checks().get("ports")
+    assert ports is not None
+    report = runner.execute(make_settings("https://192.0.2.1"), [Told, ports])
+    seen = "80 refused, 7990 no answer, 7999 open, 8443 unreachable"
+    assert message(report, "ports-seen") == f"on 192.0.2.1: {seen}"
+    assert report.run.requests == 0
 
 
 def test_not_needed_when_the_port_answers(diagnose: Diagnose) -> None:

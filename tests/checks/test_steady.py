@@ -244,7 +244,7 @@ def test_no_client_connects_so_often_at_once(lab: Lab, try_: Try) -> None:
 
 def test_no_time_for_a_try(lab: Lab, try_: Try) -> None:
     lab.serve("server", 80, UP)
-    report = lab.call("client", try_, SERVER4, repeat=100, deadline=2.0)
+    report = lab.call("client", try_, SERVER4, repeat=100, deadline=1.6)
     assert finding(report).code == "steady-no-time"
     assert report.run.duration_ms <= 2000
 

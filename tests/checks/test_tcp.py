@@ -246,7 +246,7 @@ def test_a_rule_for_one_port_of_connect_to_keeps_the_others_untouched(lab: Lab, 
 @pytest.mark.lab
 def test_a_short_deadline_leaves_the_verdict_without_the_hop(lab: Lab, try_: Try) -> None:
     lab.rules("router", "forward", "tcp dport 443 drop")
-    found = problem(lab.call("client", try_, SERVER4, deadline=5))
+    found = problem(lab.call("client", try_, SERVER4, deadline=1.9))
     assert found.code == "tcp-filtered"
     assert "path" not in found.evidence
 

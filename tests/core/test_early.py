@@ -59,7 +59,7 @@ def test_what_was_found_is_taken_up_once() -> None:
 
 def test_it_is_light() -> None:
     """It is there to save time: nothing that is not loaded anyhow."""
-    code = "import sys; before = set(sys.modules); import diag.early; print(*set(sys.modules) - before)"
+    code = "import sys; old = set(sys.modules); import diag.early; print(*set(sys.modules) - old)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= {"diag", "diag.early", "_socket"}
 

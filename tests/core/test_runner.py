@@ -6,8 +6,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -418,3 +419,38 @@ def test_a_cause_weighs_as_much_as_its_worst_consequence_and_circles_lose_nothin
     found = [(problem.code, problem.status) for problem in report.problems]
     assert found == [("two-cause", Status.FAIL), ("two-left", Status.FAIL)]
     assert report.exit_status() == 1
+
+
+def _slowly() -> Iterator[int]:
+    time.sleep(5)
+    yield 1
+
+
+class Curious(Check):
+    """How long may it be looked into why?"""
+
+    id = "curious"
+    title = "it is known why"
+    order = 1
+    SEEN = ok("curious-seen", "{first} {later} {last} {got}")
+
+    def run(self, ctx: Context) -> Iterator[Finding | Fact]:
+        first = ctx.explaining
+        time.sleep(0.2)
+        later = ctx.explaining
+        time.sleep(0.6)
+        tasks: dict[str, Callable[[], int]] = {"at once": int, "late": partial(sum, _slowly())}
+        got = ctx.parallel(tasks, enough=lambda results: "at once" in results)
+        yield self.SEEN(first=first, later=later, last=ctx.explaining, got=list(got))
+
+
+def test_what_explains_a_failure_has_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diag.context.EXPLAIN", 0.5)
+    [check] = execute(Curious, timeout=3.0).checks
+    told = check.findings[0].evidence
+    assert told["first"] == 0.5
+    assert told["later"] == pytest.approx(0.3, abs=0.1)
+    assert told["last"] == 0.3  # whoever comes late gets so much all the same
+    assert told["got"] == ["at once"]
+    [check] = execute(Curious, timeout=0.2).checks
+    assert check.findings[0].evidence["first"] == 0.2  # a network operation never gets more

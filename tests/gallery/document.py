@@ -21,9 +21,11 @@ from diag.version import VERSION
 from tests.gallery.case import Case, Family, NearMiss, families
 from tests.gallery.peers import PEERS, symptom
 from tests.gallery.running import Gallery, Outcome
+from tests.gallery.town import DEADLINE
 
 PAGE = Path(__file__).parents[2] / "docs" / "gallery.md"
 _SIDE_BY_SIDE = 10
+_LONG = 4.0  # seconds: a run that takes longer is listed
 _WIDTH = 90  # characters of what another program said that are shown
 _VERSIONS = {
     "curl": ("curl", "--version"),
@@ -48,13 +50,20 @@ still told.
 
 _FIGURES = """- root causes named right: {right} of {faults} ({share:.1f} %)
 - false alarms: {alarms} on {healthy} healthy shapes
-- time of a run, start of the program included, {at_once} at once on {processors} processors: \
-median {usual:.1f} s, worst {worst:.1f} s ({worst_id})
+- time of a run, by its report, {at_once} at once on {processors} processors: \
+median {usual:.1f} s, worst {worst:.1f} s ({worst_id}); the deadline is {deadline:.0f} s
 
 What the others could tell at best: every different output (names, numbers and times left out) is
 taken for the most frequent of its true causes, with the answers in hand, which no user has. An
 output that was seen but once counts as right. It is not quite fair all the same: bbdiag was built
 against these very faults, and the others were made for other things.
+"""
+
+
+_SLOW = """
+## What takes longer than {long:.0f} seconds
+
+Somebody did not answer, and was waited for; [timeouts.md](timeouts.md) says how long, and why.
 """
 
 
@@ -65,6 +74,10 @@ def page(chapters: Sequence[Family], outcomes: dict[str, Outcome]) -> str:
     if excused:
         parts.append("\n## What is not told, and why\n")
         parts += [f"- {case.id} ({case.title}): {case.excuse}" for case in excused]
+    if slow := [one for one in outcomes.values() if one.seconds > _LONG]:
+        parts.append(_SLOW.format(long=_LONG))
+        heads = ("id", "what is wrong", "bbdiag", "seconds")
+        parts.append(_table(map(_duration, sorted(slow, key=_by_time, reverse=True)), heads))
     for family in chapters:
         shown = [outcomes[case.id] for case in family.cases if case.id in outcomes]
         if shown:
@@ -97,7 +110,7 @@ def _figures(outcomes: Sequence[Outcome]) -> str:
     healthy = [one for one in outcomes if one.case.is_healthy]
     right = [one for one in faults if _first(one) == one.case.root]
     alarms = [one for one in healthy if one.wrong]
-    times = {one.case.id: one.result.seconds for one in outcomes if one.result}
+    times = {one.case.id: one.seconds for one in outcomes if one.result}
     worst = max(times, key=lambda id_: times[id_])
     share = 100 * len(right) / max(1, len(faults))
     text = _FIGURES.format(
@@ -111,6 +124,7 @@ def _figures(outcomes: Sequence[Outcome]) -> str:
         usual=median(times.values()),
         worst=times[worst],
         worst_id=worst,
+        deadline=DEADLINE,
     )
     rows = [("bbdiag", VERSION, "–", f"{share:.1f} %")]
     for name in PEERS:
@@ -142,6 +156,15 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     codes = outcome.result.codes if outcome.result else ["?"]
     others = [_cell(outcome.peers.get(name, "")) for name in PEERS]
     return case.id, _cell(case.title), _codes(codes) or "ok", *others
+
+
+def _duration(outcome: Outcome) -> tuple[str, ...]:
+    case = outcome.case
+    return case.id, _cell(case.title), _codes([_first(outcome) or "ok"]), f"{outcome.seconds:.1f}"
+
+
+def _by_time(outcome: Outcome) -> float:
+    return outcome.seconds
 
 
 def _near_miss(pair: NearMiss, outcomes: dict[str, Outcome]) -> tuple[str, ...]:

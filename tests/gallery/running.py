@@ -36,6 +36,12 @@ class Outcome:
     peers: Mapping[str, str] = field(default_factory=dict)  # what other programs said, by name
 
     @property
+    def seconds(self) -> float:
+        """How long the run took, by its own report; in a comparison, the longest."""
+        runs = () if self.result is None else (self.result.runs or (self.result,))
+        return max((run.report["run"]["duration_ms"] / 1000 for run in runs), default=0.0)
+
+    @property
     def wrong(self) -> str:
         """What is not as the case wants it; empty if all is."""
         case, result = self.case, self.result

@@ -10,6 +10,7 @@ import pytest
 from tests.gallery import document, peers
 from tests.gallery.case import Case, NearMiss, families
 from tests.gallery.running import Gallery, Peer
+from tests.gallery.town import DEADLINE
 
 if TYPE_CHECKING:
     from tests.gallery.running import Outcome
@@ -49,6 +50,8 @@ def test_case(gallery: Gallery, case: Case) -> None:
         assert outcome.wrong, f"it is right now, and needs no excuse: {case.excuse}"
         pytest.xfail(case.excuse)
     assert not outcome.wrong, outcome.wrong
+    # The contract, not a test of speed: how long cases take is in docs/gallery.md.
+    assert outcome.seconds <= DEADLINE
 
 
 @pytest.mark.parametrize(

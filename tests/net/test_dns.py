@@ -426,3 +426,19 @@ def test_a_survey_of_localhost_asks_no_resolver() -> None:
     survey.settle(5.0, calm=True)
     assert time.monotonic() - before < 0.2
     assert survey.opinions() == ()
+
+
+@pytest.mark.parametrize(
+    ("server", "outcome", "outside"),
+    [
+        ("192.0.2.53", "answer", True),
+        ("192.0.2.53", "servfail", True),
+        ("fe80::53%eth0", "nxdomain", True),
+        ("192.0.2.53", "timeout", False),
+        ("192.0.2.53", "unreachable", False),
+        ("127.0.0.53", "answer", False),  # it may have had it in its cache
+        ("::1", "answer", False),
+    ],
+)
+def test_whether_the_network_answers_at_all(server: str, outcome: Outcome, outside: bool) -> None:
+    assert Reply(Resolver(server), NAME, "A", outcome).from_outside is outside

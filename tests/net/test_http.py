@@ -605,3 +605,49 @@ def test_the_secret_stands_in_no_object() -> None:
         failed = http.get(f"http://127.0.0.1:1/{TOKEN}")
         assert failed.failure == "connect"
         assert TOKEN not in failed.detail
+
+
+# answers that are late
+
+
+def late(seconds: float) -> Site:
+    def answer(request: Request) -> Response:
+        time.sleep(seconds)
+        return fine(request)
+
+    return answer
+
+
+def test_a_late_head_goes_on_being_awaited_where_it_is() -> None:
+    with site(late(0.6)) as server, client(f"http://127.0.0.1:{server.port}", timeout=0.2) as http:
+        got = http.get("/status", linger=3.0)
+        assert (got.status, got.failure) == (None, "timeout")
+        assert got.later is not None
+        after_all = got.later(3.0)
+        assert after_all is not None
+        assert (after_all.status, after_all.failure) == (200, None)
+        assert (len(server.requests), http.run.http.requests) == (1, 1)
+        assert http.get("/status").later is None
+
+
+def test_lingering_changes_nothing_for_who_answers_in_time() -> None:
+    with site(fine) as server, client(f"http://127.0.0.1:{server.port}") as http:
+        got = http.get("/status", linger=1.0)
+        assert (got.status, got.failure, got.later) == (200, None, None)
+
+
+def test_lingering_ends() -> None:
+    with site(late(1.5)) as server, client(f"http://127.0.0.1:{server.port}", timeout=0.2) as http:
+        got = http.get("/status", linger=0.2)
+        assert got.later is not None
+        after_all = got.later(3.0)
+        assert after_all is not None
+        assert after_all.failure == "timeout"
+
+
+def test_lingering_ends_with_the_run() -> None:
+    with (
+        site(late(1.5)) as server,
+        client(f"http://127.0.0.1:{server.port}", timeout=5.0, deadline=0.6) as http,
+    ):
+        assert http.get("/status", linger=5.0).failure == "deadline"
