@@ -7,13 +7,13 @@ that of a run: its checks are the aspects that were compared.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from diag.comparing.aspect import Aspect, Case
 from diag.comparing.ends import Identities, Instances, Outcomes, Rights
 from diag.comparing.sight import TOLERANCE, Sight, moment
 from diag.comparing.ways import Addresses, Certificates, Clocks, Places, Reach, Ways
-from diag.record import replace
 from diag.report import Report, RunInfo, conclude, hostname, new_id, timestamp
 from diag.version import VERSION
 

@@ -64,7 +64,7 @@ class Head(Protocol):
     def headers(self) -> Sequence[tuple[str, str]]:
         """Names in lower case, and values."""
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes | bytearray]:
         """The body as it was sent, piece by piece."""
 
     def close(self) -> None:
@@ -237,10 +237,10 @@ class _Body:
     """What has come of a body; put together only at its end, for a page can be large."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
         self._size = 0
 
-    def add(self, piece: bytes) -> None:
+    def add(self, piece: bytes | bytearray) -> None:
         self._pieces.append(piece)
         self._size += len(piece)
 
@@ -251,7 +251,7 @@ class _Body:
         return b"".join(self._pieces)
 
 
-def _unpacked(head: Head) -> Iterator[bytes]:
+def _unpacked(head: Head) -> Iterator[bytes | bytearray]:
     """The body, unpacked where a server sends it packed although it was asked not to: with gzip, as
     many do. Packed in another way, or more than once, it stays as it is."""
     encoding = ", ".join(value for name, value in head.headers if name == "content-encoding")

@@ -87,12 +87,18 @@ def _observe(
         connection.alerts.add(data[1])
 
 
-def client_context() -> ssl.SSLContext:
-    """A context that verifies certificate and name but trusts no CA yet. TLS 1.2 or later."""
+def client_context(*, observed: bool = True) -> ssl.SSLContext:
+    """A context that verifies certificate and name but trusts no CA yet. TLS 1.2 or later.
+
+    `observed`: its sockets remember what the server sent in the handshake. That costs a call for
+    every record, of data as well, so that it is left out where much is read.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False  # as browsers, Go and requests do
     context.set_alpn_protocols(["http/1.1"])
+    if not observed:
+        return context
     context.sslsocket_class = ObservedSocket
     with contextlib.suppress(AttributeError):  # private: without it nothing is observed
         # Past the setter of `ssl`, which makes an enum of each number: half of a handshake's cost.
@@ -170,6 +176,10 @@ class Trust:
         """
         return self._once("system", self._system)
 
+    def plain(self) -> ssl.SSLContext:
+        """The same, for connections of which nothing but the data is of interest."""
+        return self._once("plain", lambda: self._system(observed=False))
+
     def mozilla(self) -> ssl.SSLContext:
         """Mozilla's list alone, as certifi carries it: what a SaaS trusts."""
         return self._once("mozilla", _mozilla)
@@ -184,9 +194,10 @@ class Trust:
         these stores may have loaded it in between."""
         with self._lock:
             if not self._complete:
-                context, self._complete = self.context(), True
-                for file in self._spared:
-                    self._load(context, file)
+                self._complete = True
+                for context in (self.context(), self.plain()):
+                    for file in self._spared:
+                        self._load(context, file)
             return bool(self._spared)
 
     def lenient(self, also: Iterable[bytes] = (), *, mozilla: bool = False) -> ssl.SSLContext:
@@ -241,8 +252,8 @@ class Trust:
                 self._contexts[name] = make()
             return self._contexts[name]
 
-    def _system(self, spared: Iterable[Path] = ()) -> ssl.SSLContext:
-        context = client_context()
+    def _system(self, spared: Iterable[Path] = (), *, observed: bool = True) -> ssl.SSLContext:
+        context = client_context(observed=observed)
         # Whoever names an intermediate as CA file means it to be trusted; curl and Java agree.
         context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         if self._directory:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _KEPT = 8  # idle connections
 _READ = 64 * 1024  # bytes at a time
+_MUCH = 1 << 20  # bytes of a body at a time …
+_AT_ONCE = 0.05  # … unless that takes longer, in seconds
 _NO_BODY = {204, 304}
 
 
@@ -197,7 +199,7 @@ def secure(run: Run, exchange: Exchange, sock: socket.socket, *, verify: bool) -
 def _wrapped(run: Run, sock: socket.socket, host: str, *, verify: bool) -> ssl.SSLSocket:
     """TLS on a connection, which is closed if that fails."""
     try:
-        context = run.trust.context() if verify else run.trust.unverified()
+        context = run.trust.plain() if verify else run.trust.unverified()
         return context.wrap_socket(sock, server_hostname=_name(host))
     except (OSError, ValueError):
         sock.close()
@@ -297,6 +299,30 @@ class _Line:
         exchange.heard(data)
         return data
 
+    def read_much(self, exchange: Exchange, most: int) -> bytearray:
+        """The next bytes of a body, at most so many, as far as they come at once; none at the end
+        of the stream.
+
+        Raises:
+            Trouble: it failed, or took too long.
+        """
+        data = bytearray(min(most, _MUCH))
+        view, size, began = memoryview(data), 0, time.monotonic()
+        if began >= exchange.until:  # who never stops sending is late too
+            raise classify(TimeoutError())
+        self._sock.settimeout(exchange.left())
+        try:
+            while size < len(data) and (got := self._sock.recv_into(view[size:])):
+                size += got
+                if time.monotonic() - began > _AT_ONCE:
+                    break
+        except (OSError, ValueError) as error:
+            if not size:
+                raise classify(error) from None
+        view.release()
+        del data[size:]
+        return data
+
     def done(self) -> None:
         """Everything of an answer was read, and the connection stays up."""
         self._wire.keep(self)
@@ -331,15 +357,15 @@ class _Head:
             return None
         return int(found[b"content-length"]) if b"content-length" in found else None
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes | bytearray]:
         if self._length is None:
             yield from self._by_h11()
         else:
             yield from self._counted(self._length)
 
-    def _counted(self, left: int) -> Iterator[bytes]:
+    def _counted(self, left: int) -> Iterator[bytes | bytearray]:
         """So many bytes: nothing that h11 would have to look at."""
-        piece = self._http.trailing_data[0]
+        piece: bytes | bytearray = self._http.trailing_data[0]
         while True:
             if len(piece) > left:  # something nobody asked for
                 self._stays, piece = False, piece[:left]
@@ -349,7 +375,7 @@ class _Head:
             if left <= 0:
                 self._whole = True
                 return
-            if not (piece := self._line.read(self._exchange)):
+            if not (piece := self._line.read_much(self._exchange, left)):
                 raise Trouble("truncated", f"peer closed with {left} bytes still to come")
 
     def _by_h11(self) -> Iterator[bytes]:
