@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diag.facts import Fact
@@ -21,6 +22,7 @@ class Concluding:
     title: ClassVar[str]
 
     @classmethod
+    @cache
     def verdicts(cls) -> tuple[Verdict, ...]:
         """The verdicts this class declares, in the order of its source."""
         found: dict[str, Verdict] = {}

@@ -95,7 +95,9 @@ class Scrubber:
 
         Scrubbed before it is cut: a cut through the middle would leave half a secret standing.
         """
-        if self._pattern is None:
+        if self._pattern is None and text.isprintable() and text.isascii():
+            pass  # as nearly all is
+        elif self._pattern is None:
             text = _CONTROL.sub("\ufffd", text)
         else:
             text = _CONTROL.sub("\ufffd", self._pattern.sub(MASK, text))

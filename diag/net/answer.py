@@ -34,10 +34,13 @@ Failure = Literal[
 class Headers:
     """Response headers: case-insensitive, repeated ones kept apart."""
 
-    __slots__ = ("raw",)
+    __slots__ = ("_values", "raw")
 
     def __init__(self, raw: Iterable[tuple[str, str]] = ()) -> None:
         self.raw: tuple[tuple[str, str], ...] = tuple((name.lower(), value) for name, value in raw)
+        self._values: dict[str, list[str]] = {}
+        for name, value in self.raw:
+            self._values.setdefault(name, []).append(value)
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """All values of `name` joined by a comma, or `default`."""
@@ -45,13 +48,13 @@ class Headers:
         return ", ".join(values) if values else default
 
     def all(self, name: str) -> list[str]:
-        return [value for key, value in self.raw if key == name.lower()]
+        return self._values.get(name.lower(), [])
 
     def __contains__(self, name: str) -> bool:
-        return any(key == name.lower() for key, _ in self.raw)
+        return name.lower() in self._values
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict(self.raw))
+        return iter(self._values)
 
 
 @record

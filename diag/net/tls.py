@@ -238,6 +238,10 @@ class Trust:
 
     def describe(self) -> dict[str, Json]:
         """What is trusted, as evidence: store, number of its roots, CA file, variables set."""
+        return dict(self._described)
+
+    @functools.cached_property
+    def _described(self) -> dict[str, Json]:
         context = self.context()
         store = self._directory or next(map(str, self._files), "the system's certificate store")
         roots = _hashed(Path(store)) or context.cert_store_stats()["x509_ca"]
