@@ -9,6 +9,8 @@ Type checkers read the declarations as they read those of dataclasses (PEP 681).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from operator import attrgetter
 from typing import Any, NoReturn, TypeVar, cast, dataclass_transform, overload
 
 T = TypeVar("T")
@@ -127,16 +129,21 @@ def _repr(self: Any) -> str:
     return f"{type(self).__qualname__}({', '.join(shown)})"
 
 
-def _compared(self: Any) -> tuple[Any, ...]:
-    return tuple(getattr(self, name) for name, one in self.__fields__.items() if one.compared)
+@cache
+def _compared(cls: Any) -> Callable[[Any], Any]:
+    """What gets the values of a record that count when two are compared."""
+    names = [name for name, one in cls.__fields__.items() if one.compared]
+    return attrgetter(*names) if names else lambda _: ()
 
 
 def _eq(self: Any, other: object) -> bool:
-    return _compared(self) == _compared(other) if type(self) is type(other) else NotImplemented
+    compared: Callable[[Any], Any] = _compared(type(self))  # type: ignore[arg-type]
+    return compared(self) == compared(other) if type(self) is type(other) else NotImplemented
 
 
 def _hash(self: Any) -> int:
-    return hash(_compared(self))
+    compared: Callable[[Any], Any] = _compared(type(self))  # type: ignore[arg-type]
+    return hash(compared(self))
 
 
 def _reduce(self: Any) -> tuple[Any, ...]:
