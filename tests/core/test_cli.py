@@ -38,22 +38,6 @@ def bbdiag(
     return done
 
 
-@pytest.mark.parametrize(
-    "arguments", [("--help",), ("check", "--help"), ("fleet", "--help"), ("--version",)]
-)
-def test_help_imports_no_network_library(arguments: tuple[str, ...]) -> None:
-    code = (
-        "import sys\n"
-        "from diag.cli import run\n"
-        f"run({list(arguments)!r})\n"
-        "heavy = {'httpx', 'httpcore', 'dns', 'ssl', 'cryptography', 'tabulate', 'asyncio'}\n"
-        "sys.exit(f'imported: {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
-                          timeout=30, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-
-
 def test_the_same_version_however_it_is_asked() -> None:
     from diag.version import VERSION
 
