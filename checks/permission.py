@@ -91,6 +91,8 @@ class Permission(Troubles, Check):
         target = ctx.target
         listing = bitbucket.rights.listing("REPO_ADMIN", target.project, target.repository)
         ctx.http.ahead(**listing, auth=True)
+        if (name := ctx[Identity].name) is not None:
+            ctx.http.ahead(**bitbucket.rights.users(name, "ADMIN", None), auth=True)
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         if ctx[Identity].kind == "anonymous":
@@ -120,10 +122,6 @@ class Permission(Troubles, Check):
         rights, target, wanted = bitbucket.rights, ctx.target, ctx[Repositories].wanted
         told = rights.listed(asker.get, "REPO_ADMIN", target.project, wanted)
         user = None if told.value else self._user(ctx, asker, "REPO_ADMIN")
-        name = ctx[Identity].name
-        if told.value and name is not None:
-            ctx.http.ahead(**rights.users(name, "ADMIN", None), auth=True)
-            ctx.http.begin()  # they leave before any other request does
         hooks: bitbucket.rights.Told | None = None
         if target.project is not None:
             # The last word, and with a 401 the last request.
@@ -138,6 +136,7 @@ class Permission(Troubles, Check):
                 yield Webhooks(*shown)
         kept = stranger(ctx, hooks.answer) if hooks is not None and told.value else None
         yield kept or self._conclude(ctx, "admin", told, user)
+        name = ctx[Identity].name
         if told.value and name is not None:
             chief = rights.user_listed(asker.get, name, "ADMIN", None)
             if chief.value:

@@ -149,7 +149,7 @@ class Repos(Troubles, Check):
             known = search.complete or (search.found and not to_the_end)
             return known or search.pages >= most or ctx.remaining < reserve
 
-        pages = listing.Pages(_fetch(asker.get), take)
+        pages = listing.Pages(_fetch(partial(asker.get, alongside=True)), take)
         leaps = LEAPS if to_the_end else 0
         following: int | None = 0
         while following is not None and not (search.pages and enough()):

@@ -7,7 +7,6 @@ target, `diag.net.elsewhere` for all others.
 from __future__ import annotations
 
 import ssl
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -99,7 +98,6 @@ class Exchange:
         self.credential_sent = False
         self.greeting = b""  # what came first, until it is known to be HTTP
         self.watch = Watch(engine.run.elapsed_ms)
-        self.sent = threading.Event()  # or it never will be
 
     def allow(self) -> bool:
         """Give the server its time, as far as the run has any left; False if it has none."""
@@ -119,10 +117,6 @@ class Exchange:
         self.credential_sent = self.question.auth
         self.watch.send()
 
-    def after_sending(self) -> None:
-        """Called when all of it has left."""
-        self.sent.set()
-
     def heard(self, data: bytes) -> None:
         """Called with whatever comes first: what does not begin like HTTP is none."""
         if len(self.greeting) >= len(_HTTP):
@@ -133,12 +127,6 @@ class Exchange:
 
     def perform(self, carrier: Carrier) -> Answer:
         """Send the request and read the whole answer."""
-        try:
-            return self._perform(carrier)
-        finally:
-            self.sent.set()
-
-    def _perform(self, carrier: Carrier) -> Answer:
         if not self.allow():
             return self._answer(failure="deadline", detail="the time is over")
         self.engine.count()

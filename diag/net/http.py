@@ -52,7 +52,7 @@ class Engine:
         self._grant_tried = False
         self._lock = threading.Lock()
         self._foreseen: dict[Key, _Foreseen] = {}
-        self._leaving: list[Exchange] = []
+        self._under_way: list[_Foreseen] = []
         self._wires: dict[bool, Wire] = {}  # by whether the certificate is verified
         self._elsewhere: dict[bool, Elsewhere] = {}
 
@@ -83,16 +83,18 @@ class Engine:
         """Send what is foreseen."""
         with self._lock:
             new = [one for one in self._foreseen.values() if not one.begun]
-            self._leaving += [one.exchange for one in new]
+            self._under_way += new
             for one in new:
                 one.begin()
 
-    def let_leave(self) -> None:
-        """Wait until what was begun with has left: whoever goes on may be answered 401."""
+    def let_come(self) -> None:
+        """Wait until what was begun with has been answered: whoever goes on may be answered 401."""
         with self._lock:
-            leaving, self._leaving = self._leaving, []
-        for exchange in leaving:
-            exchange.sent.wait(exchange.patience)
+            under_way = list(self._under_way)
+        for foreseen in under_way:
+            foreseen.wait()
+        with self._lock:
+            self._under_way = [one for one in self._under_way if one not in under_way]
 
     def claim(self, key: Key) -> _Foreseen | None:
         """The request that was sent ahead, if this one was. Nobody else gets it."""
@@ -226,6 +228,7 @@ class Http:
         verify: bool | None = None,
         small: bool = False,
         linger: float = 0.0,
+        alongside: bool = False,
     ) -> Answer:
         """Send one request and return what came, never raising for trouble on the network.
 
@@ -242,9 +245,11 @@ class Http:
                 600 bytes.
             linger: seconds for which a late head can be awaited longer, where the target was asked:
                 then the answer, a "timeout" as without, has `later`.
+            alongside: with the secret, beside what was begun with `ahead`: only for what cannot be
+                answered 401. Else that has come to its end before.
         """
-        if auth:
-            self._engine.let_leave()
+        if auth and not alongside:
+            self._engine.let_come()
         full = self._full(url, query)
         plain = method == "GET" and verify is None and not (fresh or timeout or small)
         if plain and (foreseen := self._foreseen(_key(full, headers, max_bytes, auth=auth))):

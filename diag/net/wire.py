@@ -251,7 +251,6 @@ class _Line:
             raise Trouble("withheld", WITHHELD) from None
         exchange.before_sending()
         self.asked = partial(self._head, exchange, http, self._write(exchange, data))
-        exchange.after_sending()
         return self.asked()
 
     def _head(self, exchange: Exchange, http: h11.Connection, broken: OSError | None) -> _Head:
