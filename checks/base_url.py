@@ -21,7 +21,6 @@ from diag.api import (
     Route,
     Target,
     Verdict,
-    Wire,
     bitbucket,
     fail,
     net,
@@ -138,10 +137,8 @@ class BaseUrl(Check):
     # The first of these that a link deserves is its verdict, and the first of all links is told.
     RANKED = (LOCALHOST, LOOPBACK, PRIVATE_IP, UNRESOLVABLE, SCHEME, PORT, CONTEXT, HOST)
 
-    foresees = (Wire,)
-
     def ahead(self, ctx: Context) -> Iterator[tuple[type[Fact], ...]]:
-        yield (Wire,)
+        yield (Instance,)
         ctx.http.ahead(bitbucket.datacenter.CAPABILITIES)
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:

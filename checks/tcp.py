@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diag.api import (
@@ -210,9 +211,13 @@ class Tcp(Check):
         good: list[Answer] = []
         bad: list[Answer] = []
         aside: list[Answer] = []
-        ctx.http.open_ahead(addresses[0] if mapped is None else mapped[0], ctx.timeout, 2)
+        first = addresses[0] if mapped is None else mapped[0]
+        # Where connections are limited, or a packet is lost, the observed one comes first.
+        ahead = partial(ctx.http.open_ahead, first, ctx.timeout, 1)
         inquiry = self._inquiry(ctx, doors, siblings, (good, bad, aside))
-        for answer in net.doors.knock(doors, siblings, timeout=ctx.timeout, rumours=inquiry):
+        for answer in net.doors.knock(
+            doors, siblings, timeout=ctx.timeout, rumours=inquiry, begun=ahead
+        ):
             if answer.port != port:
                 aside.append(answer)
                 continue

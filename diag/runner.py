@@ -165,7 +165,7 @@ class Runner:
                 if (facts := next(foresight, None)) is not None:
                     self._foreseers.append((check, facts, foresight))
         if "http" in self.run.__dict__:  # else nobody has asked for anything yet
-            self.run.http.begin()
+            self.run.http.begin(signed=False)
 
     def _by_turns(self) -> None:
         """A check that has established a fact lets those go first that waited for it."""

@@ -97,6 +97,7 @@ class Exchange:
         self.reused = False  # the connection was open before
         self.credential_sent = False
         self.greeting = b""  # what came first, until it is known to be HTTP
+        self.left_first: Callable[[], None] | None = None  # what may begin once this has left
         self.watch = Watch(engine.run.elapsed_ms)
 
     def allow(self) -> bool:
@@ -116,6 +117,11 @@ class Exchange:
             raise Trouble("withheld", "the secret was refused meanwhile")
         self.credential_sent = self.question.auth
         self.watch.send()
+
+    def after_sending(self) -> None:
+        """Called when all of it has left."""
+        if self.left_first is not None:
+            self.left_first()
 
     def heard(self, data: bytes) -> None:
         """Called with whatever comes first: what does not begin like HTTP is none."""

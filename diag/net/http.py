@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlencode
 
@@ -79,10 +80,14 @@ class Engine:
             if key not in self._foreseen:
                 self._foreseen[key] = _Foreseen(self, question, record)
 
-    def begin(self) -> None:
-        """Send what is foreseen."""
+    def begin(self, *, signed: bool) -> None:
+        """Send what is foreseen with the secret, or without."""
         with self._lock:
-            new = [one for one in self._foreseen.values() if not one.begun]
+            new = [
+                one
+                for one in self._foreseen.values()
+                if not one.begun and one.exchange.question.auth is signed
+            ]
             self._under_way += new
             for one in new:
                 one.begin()
@@ -245,8 +250,9 @@ class Http:
                 600 bytes.
             linger: seconds for which a late head can be awaited longer, where the target was asked:
                 then the answer, a "timeout" as without, has `later`.
-            alongside: with the secret, beside what was begun with `ahead`: only for what cannot be
-                answered 401. Else that has come to its end before.
+            alongside: once this has left, what was noted down with `ahead` and carries the secret
+                may follow, before the answer is there. Other requests with the secret wait until
+                all that has come to its end.
         """
         if auth and not alongside:
             self._engine.let_come()
@@ -259,6 +265,8 @@ class Http:
             return question
         carrier = self._engine.carrier(question)
         exchange = Exchange(self._engine, question, timeout, fresh, linger)
+        if alongside:
+            exchange.left_first = partial(self._engine.begin, signed=True)
         answer = exchange.perform(carrier)
         exchange.watch.tell(self._record, f"{method} {answer.url}")
         if answer.failure in {"empty", "reset"} and exchange.reused:
@@ -277,7 +285,8 @@ class Http:
         headers: Mapping[str, str] | None = None,
         max_bytes: int = MAX_BODY,
     ) -> None:
-        """Note down a GET that will be asked for with the same arguments; `begin` sends it.
+        """Have a GET sent that will be asked for with the same arguments: soon, or if the secret
+        goes with it, right after a request that others may stand beside (`alongside`).
 
         Not for what may be answered 401: with the secret, that has to be asked by itself.
         """
@@ -287,10 +296,6 @@ class Http:
         question = self._question(full, "GET", headers, max_bytes, None, auth=auth)
         if isinstance(question, Question):
             self._engine.foresee(_key(full, headers, max_bytes, auth=auth), question, self._record)
-
-    def begin(self) -> None:
-        """Send what was noted down."""
-        self._engine.begin()
 
     def open_ahead(self, address: str, timeout: float, count: int) -> None:
         """Open further connections to an address of the target, for requests side by side."""

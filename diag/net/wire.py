@@ -39,6 +39,7 @@ class Wire:
         self._run = run
         self._verify = verify
         self._idle: list[_Line] = []
+        self._busy: set[_Line] = set()  # somebody's request is under way on them
         self._late: list[_Line] = []  # whose answers may still be awaited
         self._coming = 0  # connections that are being opened ahead
         self._queue = 0  # exchanges that wait for one of them
@@ -52,6 +53,8 @@ class Wire:
             Trouble: no connection, no answer, or none that is HTTP.
         """
         line = self._line(exchange)
+        with self._changed:
+            self._busy.add(line)
         try:
             return line.ask(exchange)
         except Trouble as trouble:
@@ -69,11 +72,18 @@ class Wire:
     def keep(self, line: _Line) -> None:
         """Take back a connection on which everything was read."""
         with self._changed:
+            self._busy.discard(line)
             if len(self._idle) < _KEPT and not self._closed:
                 self._idle.append(line)
-                self._changed.notify()
+                self._changed.notify_all()
                 return
         line.close()
+
+    def left(self, line: _Line) -> None:
+        """A connection was closed."""
+        with self._changed:
+            self._busy.discard(line)
+            self._changed.notify_all()
 
     def open_ahead(self, host: str, port: int, address: str, timeout: float) -> None:
         """Open one more connection to an address of the host, with TLS, for whoever needs one.
@@ -147,8 +157,20 @@ class Wire:
         return _Line(self, sock)
 
     def _open(self, exchange: Exchange) -> _Line:
-        sock = connect(self._run, exchange)
+        """A new connection; or, where there can be no more, one that others are done with."""
+        try:
+            sock = connect(self._run, exchange)
+        except Trouble as trouble:
+            if not exchange.fresh and not trouble.late and (line := self._spared(exchange)):
+                return line
+            raise
         return _Line(self, secure(self._run, exchange, sock, verify=self._verify))
+
+    def _spared(self, exchange: Exchange) -> _Line | None:
+        """The first connection that is given back, None if none is in use, or none in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._idle or not self._busy, timeout=exchange.left())
+            return self._idle.pop(0) if self._idle else None
 
 
 def connect(run: Run, exchange: Exchange) -> socket.socket:
@@ -251,6 +273,7 @@ class _Line:
             raise Trouble("withheld", WITHHELD) from None
         exchange.before_sending()
         self.asked = partial(self._head, exchange, http, self._write(exchange, data))
+        exchange.after_sending()
         return self.asked()
 
     def _head(self, exchange: Exchange, http: h11.Connection, broken: OSError | None) -> _Head:
@@ -328,6 +351,7 @@ class _Line:
 
     def close(self) -> None:
         self._sock.close()
+        self._wire.left(self)
 
 
 class _Head:
