@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diag.api import (
@@ -211,13 +210,8 @@ class Tcp(Check):
         good: list[Answer] = []
         bad: list[Answer] = []
         aside: list[Answer] = []
-        first = addresses[0] if mapped is None else mapped[0]
-        # Where connections are limited, or a packet is lost, the observed one comes first.
-        ahead = partial(ctx.http.open_ahead, first, ctx.timeout, 1)
         inquiry = self._inquiry(ctx, doors, siblings, (good, bad, aside))
-        for answer in net.doors.knock(
-            doors, siblings, timeout=ctx.timeout, rumours=inquiry, begun=ahead
-        ):
+        for answer in net.doors.knock(doors, siblings, timeout=ctx.timeout, rumours=inquiry):
             if answer.port != port:
                 aside.append(answer)
                 continue
@@ -231,6 +225,7 @@ class Tcp(Check):
             if len(good) == 1:
                 answer.sock.settimeout(ctx.timeout)
                 ctx.dialer.park(target.host, target.port, answer.sock)
+                ctx.http.open_ahead(answer.address, ctx.timeout, 1)  # only now: it may be limited
                 yield Channel(target.host, target.port, answer.address, answer.elapsed_ms)
                 yield Knocked(is_open=True)
             else:

@@ -140,7 +140,15 @@ class Wire:
                     lambda: self._idle or self._coming < self._queue, timeout=exchange.left()
                 )
                 self._queue -= 1
-            return self._idle.pop(0) if self._idle else None
+            return self._taken()
+
+    def _taken(self) -> _Line | None:
+        """The first idle connection, with the lock held."""
+        if not self._idle:
+            return None
+        line = self._idle.pop(0)
+        self._busy.add(line)
+        return line
 
     def _parked(self, exchange: Exchange) -> _Line | None:
         url = exchange.question.url
@@ -170,7 +178,7 @@ class Wire:
         """The first connection that is given back, None if none is in use, or none in time."""
         with self._changed:
             self._changed.wait_for(lambda: self._idle or not self._busy, timeout=exchange.left())
-            return self._idle.pop(0) if self._idle else None
+            return self._taken()
 
 
 def connect(run: Run, exchange: Exchange) -> socket.socket:
