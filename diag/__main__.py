@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
 
 def main() -> None:
@@ -25,9 +24,11 @@ def main() -> None:
     from diag.cli import run
 
     status = run(sys.argv[1:])
-    with suppress(OSError, ValueError):
+    try:
         sys.stdout.flush()
         sys.stderr.flush()
+    except (OSError, ValueError):  # closed by whoever read it
+        pass
     os._exit(status)  # at once: who is left behind, in a thread, is not waited for
 
 

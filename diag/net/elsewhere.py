@@ -6,7 +6,6 @@ httpx itself offers no way to say how a connection is made: httpcore, below it, 
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 import threading
@@ -253,10 +252,7 @@ class _Stream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> object:
         if info == "is_readable":  # asked before a kept connection is used again: has it ended?
-            try:
-                return bool(select.select([self._sock], [], [], 0)[0])
-            except (OSError, ValueError):
-                return True
+            return wire.readable(self._sock)
         return self._sock if info == "socket" else None
 
 

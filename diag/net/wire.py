@@ -245,6 +245,18 @@ def fits(sock: socket.socket, host: str, *, verify: bool) -> bool:
     return not verify or (context.check_hostname and context.verify_mode == ssl.CERT_REQUIRED)
 
 
+def readable(sock: socket.socket) -> bool:
+    """Whether something can be read from an idle connection: mostly its end."""
+    try:
+        if not hasattr(select, "poll"):  # Windows
+            return bool(select.select([sock], [], [], 0)[0])
+        poll = select.poll()  # select() knows no descriptor above 1023, of which a fleet has many
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return True
+
+
 def _name(host: str) -> str:
     """A host as certificates name it: the dot that may end it in DNS is never part of that."""
     return host.rstrip(".")
@@ -261,10 +273,7 @@ class _Line:
 
     def stands(self) -> bool:
         """Whether an idle connection can be used again: the server has not ended it."""
-        try:
-            return not select.select([self._sock], [], [], 0)[0]
-        except (OSError, ValueError):
-            return False
+        return not readable(self._sock)
 
     def ask(self, exchange: Exchange) -> _Head:
         """Send the request and read the head of its answer."""

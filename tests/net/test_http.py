@@ -651,3 +651,25 @@ def test_lingering_ends_with_the_run() -> None:
         client(f"http://127.0.0.1:{server.port}", timeout=5.0, deadline=0.6) as http,
     ):
         assert http.get("/status", linger=5.0).failure == "deadline"
+
+
+def test_a_connection_is_kept_whatever_its_number() -> None:
+    """select() would refuse a descriptor above 1023, of which a fleet has many."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("this machine allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    taken: list[socket.socket] = []
+    try:
+        while not taken or taken[-1].fileno() < 1100:
+            taken.append(socket.socket())
+        with site(fine) as server, client(f"http://127.0.0.1:{server.port}") as http:
+            for _ in range(3):
+                assert http.get("/status").status == 200
+            assert server.connections == 1
+    finally:
+        for sock in taken:
+            sock.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
