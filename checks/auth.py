@@ -7,6 +7,7 @@ from typing import Any
 
 from diag.api import (
     Asker,
+    Channel,
     Check,
     Context,
     Credential,
@@ -45,6 +46,7 @@ OWNER_REMEDY = (
     "The user name must be that of the token's owner, and the token of a project or repository goes"
     " without any: leave out --user, and the token is sent alone. Else make a new token."
 )
+MORE = 2  # connections, for what is asked side by side once it is known who asks
 
 
 class Auth(Troubles, Check):
@@ -63,6 +65,7 @@ class Auth(Troubles, Check):
     kinds = frozenset({"datacenter", "unknown"})
     requires = (Target, Instance, Running, Credential)  # one that is starting knows no tokens
     after = (Version, Route, Wire)
+    foresees = (Channel,)
     provides = (Identity, Realm)
 
     USER = ok("auth-ok", "Bitbucket takes the secret for that of user {user}")
@@ -158,6 +161,10 @@ class Auth(Troubles, Check):
         owner="server-admin",
         reproduce="{curl_auth} -i '{request}'",
     )
+
+    def ahead(self, ctx: Context) -> Iterator[tuple[type[Fact], ...]]:
+        yield Wire, Channel
+        ctx.http.open_ahead(ctx[Channel].address, ctx.timeout, MORE)
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         wire = ctx.get(Wire)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from diag.api import (
-    Channel,
     Check,
     Context,
     DeadlineExceededError,
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     Fault = bitbucket.reception.Fault
     Visit = bitbucket.reception.Visit
 
-MORE = 3  # connections: once it is known who answers and who asks, much is asked at a time
 _SEE = "{curl} -i '{request}'"
 _SEE_HEAD = "{curl} -i -o /dev/null -D - '{request}'"
 
@@ -56,7 +54,6 @@ class Http(Check):
     kinds = frozenset({"datacenter", "unknown"})
     requires = (Target, Wire)
     after = (Route,)
-    foresees = (Channel,)
     provides = (Instance, ServerTime)
 
     OK = ok("http-ok", "Bitbucket itself answers at {base_url} ({marks})")
@@ -194,10 +191,6 @@ class Http(Check):
     SILENT = verdicts.SILENT_AFTER_ACCEPT
     SSH = verdicts.WRONG_SERVICE_SSH
     CLIENT_CERTIFICATE = verdicts.CLIENT_CERTIFICATE_REQUIRED
-
-    def ahead(self, ctx: Context) -> Iterator[tuple[type[Fact], ...]]:
-        yield Wire, Channel
-        ctx.http.open_ahead(ctx[Channel].address, ctx.timeout, MORE)
 
     def run(self, ctx: Context) -> Iterator[Finding | Fact]:
         reception = bitbucket.reception

@@ -273,7 +273,18 @@ class _Line:
 
     def stands(self) -> bool:
         """Whether an idle connection can be used again: the server has not ended it."""
-        return not readable(self._sock)
+        if not readable(self._sock):
+            return True
+        if not isinstance(self._sock, ssl.SSLSocket):
+            return False
+        try:  # with TLS 1.3 there are tickets to be read after the handshake, which say nothing
+            self._sock.setblocking(False)
+            self._sock.recv(1)
+        except ssl.SSLWantReadError:
+            return True
+        except (OSError, ValueError):
+            return False
+        return False  # its end, or an answer to nothing
 
     def ask(self, exchange: Exchange) -> _Head:
         """Send the request and read the head of its answer."""

@@ -653,6 +653,22 @@ def test_lingering_ends_with_the_run() -> None:
         assert http.get("/status", linger=5.0).failure == "deadline"
 
 
+def test_a_connection_that_was_opened_ahead_is_used(ca_file: str) -> None:
+    """The tickets that a server sends after a handshake of TLS 1.3 are no end of the connection."""
+    with (
+        site(fine, server_context(GOOD)) as server,
+        client(f"https://{HOST}", ca_file=ca_file, connect_to=rule(server)) as http,
+    ):
+        http.open_ahead("127.0.0.1", 2.0, 1)
+        until = time.monotonic() + 5
+        while server.connections < 1 and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.2)  # for handshake and tickets
+        for _ in range(2):
+            assert http.get("/status").status == 200
+        assert server.connections == 1
+
+
 def test_a_connection_is_kept_whatever_its_number() -> None:
     """select() would refuse a descriptor above 1023, of which a fleet has many."""
     import resource
