@@ -19,8 +19,6 @@ def main() -> None:
     from diag import early
 
     early.begin(sys.argv[1:], os.environ)
-    # A thread that loads a library is not to keep one waiting that an answer has come for.
-    sys.setswitchinterval(0.0005)
     from diag.cli import run
 
     status = run(sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -51,6 +52,9 @@ def command(ctx: click.Context, /, **options: Any) -> int:
         settings = settings.with_secret(secret_from(options, url))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    # A thread that loads a library is not to keep one waiting that an answer has come for. In a
+    # fleet, where all have something to do, that would only be a waste.
+    sys.setswitchinterval(0.0005)
     output.prepare(options["format_"])
     report = Attempts(
         settings,
