@@ -62,6 +62,9 @@ class Wire:
                 trouble.resume = line.asked
                 with self._changed:
                     self._late.append(line)  # to be closed in the end
+                    over = self._closed
+                if over:
+                    line.close()
             else:
                 line.close()
             raise
@@ -117,7 +120,8 @@ class Wire:
 
     def close(self) -> None:
         """Close them for good: what comes back, or comes up, later is closed as well."""
-        self._closed = True
+        with self._changed:
+            self._closed = True
         self.rest()
 
     def _line(self, exchange: Exchange) -> _Line:

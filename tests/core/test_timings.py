@@ -268,7 +268,8 @@ def test_a_server_that_thinks_is_told_from_a_body_that_crawls(
     assert longest(crawling, "read_ms") >= 150
     for report in (thinking, crawling):
         requests = [step for step in report.steps if step.what == "request"]
-        assert len(requests) == report.run.requests
+        # One that was begun ahead may still be under way when there is nothing more to be found.
+        assert report.run.requests - 1 <= len(requests) <= report.run.requests
         http = [step.what for step in report.steps if step.check == "http"]
         assert {"connect", "tls", "request"} <= set(http)  # its second connection
         for step in requests:

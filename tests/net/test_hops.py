@@ -232,11 +232,13 @@ def test_two_ways_of_unequal_length_accuse_nobody_else(lab: Lab) -> None:
     lab.sysctl("router", "net.ipv4.fib_multipath_hash_policy=1")
     lab.sysctl("router3", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.past.rp_filter=0")
     lab.rules("router3", "forward", "tcp dport 443 drop")
-    for trace in follow(lab, *[(SERVER4, 443, UDP)] * 5):
+    traces = list(follow(lab, *[(SERVER4, 443, UDP)] * 5))
+    for trace in traces:
         assert {address for hop in trace.connects.hops for address in hop.addresses} <= {
             *ROUTERS4[:3]
         }
-        assert ROUTERS4[2] in trace.stop.whom
+    # Which way a packet goes is left to chance: a trace may see but one of the two.
+    assert any(ROUTERS4[2] in trace.stop.whom for trace in traces)
 
 
 def test_who_answers_is_not_silent(lab: Lab) -> None:
