@@ -139,16 +139,17 @@ class Runner:
     # scheduling
 
     def _side_by_side(self) -> None:
-        for check in self.plan.chosen:
-            if check.ahead is not Check.ahead:
-                foresight = check().ahead(Context(self.run, check()))
-                self._foreseers.append((check, (Target,), foresight))
+        for check_type in self.plan.chosen:
+            if check_type.ahead is not Check.ahead:
+                check = check_type()
+                foresight = check.ahead(Context(self.run, check))
+                self._foreseers.append((check_type, (Target,), foresight))
         with self._changed:
             while not self._closed:
                 started = self._start_ready()
                 self._foresee()
-                for check in started:
-                    threading.Thread(target=self._work, args=(check,), daemon=True).start()
+                for check_type in started:
+                    threading.Thread(target=self._work, args=(check_type,), daemon=True).start()
                 left = self.run.cutoff()
                 if not self._running or left <= 0:
                     return

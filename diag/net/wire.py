@@ -2,7 +2,7 @@
 
 The first one is what check `tcp` opened and `tls` verified; it is kept and used again, and others
 stand beside it where several requests are under way. h11 speaks HTTP; httpx does the same on top of
-it for several times the CPU time (docs/performance.md), and offers no way to hand a connection in.
+it for several times the CPU time (docs/architecture.md), and offers no way to hand a connection in.
 """
 
 from __future__ import annotations
