@@ -234,6 +234,7 @@ def _wrapped(run: Run, sock: socket.socket, host: str, *, verify: bool) -> ssl.S
     """TLS on a connection, which is closed if that fails."""
     try:
         context = run.trust.plain() if verify else run.trust.unverified()
+        sock.getpeername()  # wrap_socket does not close what was reset before it
         return context.wrap_socket(sock, server_hostname=_name(host))
     except (OSError, ValueError):
         sock.close()
