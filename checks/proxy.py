@@ -238,17 +238,16 @@ class ProxyWay(Check):
         environ = ctx.settings.environ
         proxies = net.proxyenv.configured(environ)
         choice = self._choose(ctx)
-        clients = net.proxyclients.choices(*self._question(ctx))
-        theirs = [one.proxy or one.bypassed or "" for one in clients]
-        for text in (ctx.settings.proxy, *proxies, *theirs):
-            for secret, user in net.proxyenv.secrets(text):
-                ctx.learn(secret, user)
-        seen: dict[str, Any] = {"clients": _quoted(ctx, [one.to_json() for one in clients])}
         by_environment = ctx.settings.proxy == "env"
+        _learn(ctx, ctx.settings.proxy, *proxies)
         if by_environment and (both := net.proxyenv.conflict(*self._question(ctx))):
             yield self.ENV_CONFLICT(lower=str(both[0]), upper=str(both[1]))
         if choice.proxy is None:
-            yield Route(None, choice.because)
+            yield Route(None, choice.because)  # the others may go on
+        clients = net.proxyclients.choices(*self._question(ctx))
+        _learn(ctx, *(one.proxy or one.bypassed or "" for one in clients))
+        seen: dict[str, Any] = {"clients": _quoted(ctx, [one.to_json() for one in clients])}
+        if choice.proxy is None:
             yield self.DIRECT(decided_by=choice.because, **seen)
         else:
             yield from self._through(ctx, choice, choice.proxy, seen)
@@ -371,6 +370,13 @@ class ProxyWay(Check):
         if entry is not None:
             remedy += " Its entry {entry} was meant to do it, but curl and git ignore that."
         yield self.BYPASS_MISSING(**known, entry=entry, remedy=remedy)
+
+
+def _learn(ctx: Context, *texts: str) -> None:
+    """Passwords of proxies are secrets as well."""
+    for text in texts:
+        for secret, user in net.proxyenv.secrets(text):
+            ctx.learn(secret, user)
 
 
 def _quoted(ctx: Context, value: Json) -> Json:

@@ -211,7 +211,9 @@ class Tcp(Check):
         bad: list[Answer] = []
         aside: list[Answer] = []
         inquiry = self._inquiry(ctx, doors, siblings, (good, bad, aside))
-        for answer in net.doors.knock(doors, siblings, timeout=ctx.timeout, rumours=inquiry):
+        for answer in net.doors.knock(
+            doors, siblings, timeout=ctx.timeout, rumours=inquiry, asked=ctx.run.awaited.set
+        ):
             if answer.port != port:
                 aside.append(answer)
                 continue

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from diag import verdicts
-from diag.bitbucket import datacenter, fingerprints
+from diag import bitbucket, verdicts
+from diag.bitbucket import datacenter
 from diag.context import Context, DeadlineExceededError
 from diag.facts import Instance, Route
 from diag.later import Later
@@ -203,7 +203,7 @@ def said(ctx: Context, answer: Answer) -> str:
         return ctx.quote(f"a redirect to {location}")
     if answer.content_type == "text/plain":
         return ctx.quote(answer.text(200))
-    return ctx.quote(fingerprints.title(answer) or answer.content_type or "nothing")
+    return ctx.quote(bitbucket.fingerprints.title(answer) or answer.content_type or "nothing")
 
 
 def greet_ahead(ctx: Context, host: str, port: int, timeout: float) -> None:

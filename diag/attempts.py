@@ -27,8 +27,8 @@ class Attempts:
     """The runs of one target.
 
     `wait` is in seconds; `strict` is about what has to be repaired before they are given up;
-    `watch` is entered for each of them, and told how it goes; `trust` and `alone` are those of
-    `Runner`.
+    `watch` is entered for each of them, and told how it goes; `trust`, `alone` and
+    `meanwhile` are those of `Runner`.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Attempts:
         trust: Trust | None = None,
         alone: bool = True,
         watch: Watch = nullcontext,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._plan = plan
@@ -49,6 +50,7 @@ class Attempts:
         self._trust = trust
         self._alone = alone
         self._watch = watch
+        self._meanwhile = meanwhile
         self._runner: Runner | None = None
         self._stop = threading.Event()
 
@@ -64,6 +66,7 @@ class Attempts:
                     progress,
                     trust=self._trust,
                     alone=self._alone,
+                    meanwhile=self._meanwhile,
                 )
                 if self._stop.is_set():  # while there was no runner to be told
                     return runner.end(interrupted=True)

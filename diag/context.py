@@ -32,6 +32,7 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 _RESERVE = 0.3  # seconds kept back at the end of the run, for conclusions and the report
+_SOON = 0.03  # seconds after which the first connect should be under way
 _TOO_SHORT = 0.3  # seconds: what does not answer in less proves nothing
 
 
@@ -58,6 +59,7 @@ class Run:
         self.facts: dict[type[Fact], Fact] = {}
         self.started = time.monotonic()
         self.timings: dict[str, list[Timing]] = {}
+        self.awaited = threading.Event()  # the network: what can be done meanwhile may begin
         self.echoed = False  # whether anybody outside this machine has answered a packet
         self.lock = threading.Lock()
         self.greetings: dict[tuple[str, int], Later[Banner | None]] = {}  # of SSH servers, ahead
@@ -100,10 +102,11 @@ class Run:
 
         return Engine(self)
 
-    @staticmethod
-    def preload() -> None:
-        """Import what every run needs in the end."""
-        import diag.net.http  # noqa: F401 - for its effect
+    def preload(self) -> None:
+        """Import what every run needs in the end, as soon as the network is awaited."""
+        self.awaited.wait(_SOON)
+        import diag.net.http
+        import diag.net.tls  # noqa: F401 - for their effect
 
     def close(self) -> None:
         """Close every connection that is still open."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import threading
 import time
@@ -26,20 +25,18 @@ def style(*, timings: bool = False, stream_is_terminal: bool) -> Style:
         color = True
     if os.environ.get("NO_COLOR"):
         color = False
-    width = shutil.get_terminal_size((80, 24)).columns if stream_is_terminal else 80
+    width = 80
+    if stream_is_terminal:
+        from shutil import get_terminal_size
+
+        width = get_terminal_size((80, 24)).columns
     return Style(color=color, width=max(40, min(width, 120)), timings=timings)
 
 
 def prepare(name: str) -> None:
-    """Load what this format needs while the run waits for the network."""
-
-    def load() -> None:
-        import diag.net.http  # noqa: F401 - which is needed first
-
-        with suppress(LookupError):  # it is told when it is needed
-            registry.renderer(name)
-
-    threading.Thread(target=load, daemon=True).start()
+    """Load what this format needs."""
+    with suppress(LookupError):  # it is told when it is needed
+        registry.renderer(name)
 
 
 def emit(report: Report, name: str, *, timings: bool) -> None:

@@ -7,7 +7,6 @@ waiting then is left behind and reported as not finished.
 from __future__ import annotations
 
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -82,12 +81,15 @@ class Runner:
         *,
         trust: Trust | None = None,
         alone: bool = True,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
+        """`meanwhile`: what else can be done while the network is awaited, if `alone`."""
         self.settings = settings
         self.plan = plan
         self.run = Run(settings, scrubber or Scrubber(), trust, alone=alone)
         credentials.teach(self.run.scrubber, settings)
         self._progress = progress or (lambda _check, _event: None)
+        self._meanwhile = meanwhile
         self._outcomes = {check.id: Outcome(check.id, check.title) for check in plan.chosen}
         self._agenda = Agenda(plan)
         self._foreseers: list[tuple[type[Check], tuple[type[Fact], ...], Foresight]] = []
@@ -103,14 +105,18 @@ class Runner:
         interrupted = False
         try:
             if self.run.alone:
-                # Libraries load while name and address are looked up.
-                threading.Thread(target=self.run.preload, daemon=True).start()
+                threading.Thread(target=self._load, daemon=True).start()
                 self._side_by_side()
             else:
                 self._by_turns()
         except KeyboardInterrupt:
             interrupted = True
         return self.end(interrupted=interrupted)
+
+    def _load(self) -> None:
+        """Load libraries, beside those who wait for an answer and not before they have asked."""
+        self.run.preload()
+        self._meanwhile()
 
     def end(self, *, interrupted: bool) -> Report:
         """Leave behind what is still under way, from whatever thread; the report, which is the
@@ -222,7 +228,9 @@ class Runner:
         except DeadlineExceededError:
             self._end(check_id, UNFINISHED(check=check_id, deadline=f"{self.settings.deadline:g}"))
         except Exception as error:  # a crash of one check is that check's error
-            place = traceback.extract_tb(error.__traceback__)[-1]
+            from traceback import extract_tb
+
+            place = extract_tb(error.__traceback__)[-1]
             text = f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})"
             self._end(check_id, CRASHED(check=check_id, error=self.run.scrubber.text(text, 300)))
         else:

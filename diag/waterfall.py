@@ -6,7 +6,6 @@ drawn as one. What is not shown stands in the JSON report.
 
 from __future__ import annotations
 
-import textwrap
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,6 +27,8 @@ _AGES = 999_999_000  # milliseconds; nothing of ours takes so long, a file may h
 
 def waterfall(report: Report, style: Style) -> list[str]:
     """The lines, a legend and the sum; none if nothing was timed."""
+    from textwrap import wrap
+
     steps = folded(report.steps, MOST)
     if not steps:
         return []
@@ -42,8 +43,8 @@ def waterfall(report: Report, style: Style) -> list[str]:
     lines = [table.line(table.headers, scale, "took"), table.rule()]
     for row, bar, text in zip(rows, bars, took, strict=True):
         lines.append(table.line(row, bar, text, lambda bar: _painted(bar, style)))
-    lines += ["", *textwrap.wrap(_legend(steps, "".join(bars)), style.width), ""]
-    whole = textwrap.wrap(_sum(report).replace(" ms", "\xa0ms"), style.width)
+    lines += ["", *wrap(_legend(steps, "".join(bars)), style.width), ""]
+    whole = wrap(_sum(report).replace(" ms", "\xa0ms"), style.width)
     return lines + [line.replace("\xa0", " ") for line in whole]  # no break before the unit
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 import click
@@ -55,13 +56,13 @@ def command(ctx: click.Context, /, **options: Any) -> int:
     # A thread that loads a library is not to keep one waiting that an answer has come for. In a
     # fleet, where all have something to do, that would only be a waste.
     sys.setswitchinterval(0.0005)
-    output.prepare(options["format_"])
     report = Attempts(
         settings,
         plan_for(settings),
         wait=options["wait"],
         strict=options["strict"],
         watch=output.Progress,
+        meanwhile=partial(output.prepare, options["format_"]),
     ).execute()
     output.emit(report, options["format_"], timings=options["timings"])
     output.write_files(report, options["output"])

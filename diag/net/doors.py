@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple, Protocol
 
@@ -128,6 +128,7 @@ def knock(
     tries: int = TRIES,
     adapt: bool = True,
     rumours: Rumours | None = None,
+    asked: Callable[[], None] | None = None,
 ) -> Iterator[Answer]:
     """Connect to all `doors` at once; the answers as they come, one for each door.
 
@@ -136,7 +137,7 @@ def knock(
     as `rumours` say, else after `timeout` seconds (3.2 s for 3 s, so that a neighbour's failure, at
     3.06 s, is just seen), or always then unless `adapt`. `siblings` are asked only beside doors
     that stay quiet, to learn that; what came of them is yielded too, as far as they had time, and
-    their connections closed.
+    their connections closed. `asked` is called once the first connects are under way.
     """
     start = time.monotonic()
     spacing = min(SPACING, timeout / (tries + 1))
@@ -150,6 +151,8 @@ def knock(
                 for one in waiting:
                     if one.due <= time.monotonic() and one.door.address in quiet:
                         one.connect(selector)
+                if asked is not None:
+                    asked()
                 ends = [patience.look_around(), *(one.due for one in waiting)]
                 ends += [one.started + patience.with_address(one.door.address) for one in mains]
                 answered = any(one.answer for one in waiting)  # at once, by this machine
