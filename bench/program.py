@@ -56,7 +56,8 @@ def install() -> None:
         subprocess.run([sys.executable, "-m", "venv", str(PYTHON.parents[1])], check=True)
     for name in ("lib", f"bdist.linux-{os.uname().machine}"):
         shutil.rmtree(ROOT / "build" / name, ignore_errors=True)  # modules that are gone by now
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "--python", str(PYTHON)]  # the one that is pinned
+    pip += ["install", "--quiet", "--disable-pip-version-check"]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     pinned = ["--require-hashes", "--no-deps", "-r", "requirements/runtime.txt"]
     for what in (pinned, ["--no-deps", "--force-reinstall", "."]):

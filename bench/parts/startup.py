@@ -10,9 +10,19 @@ from bench.results import Part, Table, Target, reached
 NAME = "startup"
 TITLE = "Start-up"
 TEXT = """\
-As installed by pip, with everything compiled. The base is an interpreter that does nothing, of
-the same virtual environment; curl is there for comparison."""
+As installed by pip 26, with everything compiled. The base is an interpreter that does nothing, of
+the same virtual environment; curl is there for comparison. Until pip 26.0, the script that pip
+writes loaded `re` before anything of the program: how that starts is shown, too."""
 _BASE = "python -c pass"
+_BY_OLD_PIP = """\
+#!{python}
+import re
+import sys
+from diag.__main__ import main
+if __name__ == "__main__":
+    sys.argv[0] = re.sub(r"(-script\\.pyw|\\.exe)?$", "", sys.argv[0])
+    sys.exit(main())
+"""
 TARGETS = (
     Target("startup-version", f"`bbdiag --version`, to `{_BASE}`", 1.5),
     Target("startup-help", f"`bbdiag --help`, to `{_BASE}`", 5),
@@ -26,10 +36,14 @@ def measure(place: Place) -> Part:
     shell = {"_BBDIAG_COMPLETE": "bash_complete", "COMP_CWORD": "1", "COMP_WORDS": "bbdiag ch"}
     option = {**shell, "COMP_CWORD": "2", "COMP_WORDS": "bbdiag check --re"}
     program = str(BBDIAG)
+    older = BBDIAG.with_name("bbdiag-by-old-pip")
+    older.write_text(_BY_OLD_PIP.format(python=PYTHON))
+    older.chmod(0o755)
     runs = race(
         [
             Contender(_BASE, [str(PYTHON), "-c", "pass"], plain),
             Contender("bbdiag --version", [program, "--version"], plain),
+            Contender("the same, by an older pip's script", [str(older), "--version"], plain),
             Contender("bbdiag --help", [program, "--help"], plain),
             Contender("completion of a command", [program], environment(**shell)),
             Contender("completion of an option", [program], environment(**option)),
