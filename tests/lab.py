@@ -126,9 +126,9 @@ class Lab:
         self._stack.callback(_remove, name)
         _command("ip", "netns", "add", name)
         etc = _ETC / name
-        with contextlib.suppress(FileNotFoundError):  # another process may just remove _ETC
-            etc.mkdir(parents=True)
-        etc.mkdir(parents=True, exist_ok=True)
+        while not etc.exists():
+            with contextlib.suppress(FileNotFoundError):  # another process may just remove _ETC
+                etc.mkdir(parents=True)
         (etc / "resolv.conf").write_text("")
         (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
         # Without waiting for duplicate address detection: one second for each link. And kernel
@@ -215,7 +215,7 @@ class Lab:
         """
         return subprocess.run(
             ["ip", "netns", "exec", self.name(place), *([] if privileged else _WEAKENED), *argv],
-            env=os.environ | (env or {}),
+            env=_environ(env or {}),
             cwd=_ROOT,
             timeout=timeout,
             check=check,
@@ -230,7 +230,7 @@ class Lab:
         """Start a program in the namespace; it is terminated when the lab is removed."""
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.name(place), *argv],
-            env=os.environ | (env or {}),
+            env=_environ(env or {}),
             cwd=_ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -323,11 +323,15 @@ class Lab:
         closing = threading.Event()
         open_: set[socket.socket] = set()
 
+        from diag.simulator.server import wrap
+
         def handle(sock: socket.socket) -> None:
             open_.add(sock)
             try:
                 if tls is not None:
-                    sock = tls.wrap_socket(sock, server_side=True)
+                    sock = wrapped = wrap(tls, sock)
+                    open_.add(wrapped)
+                    wrapped.do_handshake()
                 if talk is None:
                     closing.wait()
                 else:
@@ -352,7 +356,7 @@ class Lab:
             closing.set()
             for sock in (listener, *open_):
                 with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below TLS
             acceptor.join(5)
 
         self._stack.callback(close)
@@ -452,6 +456,13 @@ def _stop(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(5)
+
+
+def _environ(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment of this process and `more`. It is read variable by variable, as pytest
+    changes it with each test while other threads start programs."""
+    own = {name: os.environ.get(name) for name in list(os.environ)}
+    return {name: value for name, value in own.items() if value is not None} | dict(more)
 
 
 def _command(*argv: str, text: str | None = None) -> None:

@@ -110,7 +110,8 @@ class Silent:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._accepted: list[socket.socket] = []
         self.met = threading.Event()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     def url(self, path: str = "") -> str:
         return f"https://127.0.0.1:{self._listener.getsockname()[1]}/{path}"
@@ -125,6 +126,7 @@ class Silent:
 
     def close(self) -> None:
         end(self._listener)
+        self._thread.join(5)
         while self._accepted:
             self._accepted.pop().close()
 
@@ -150,9 +152,13 @@ class Tap:
         while True:
             try:
                 client = self._listener.accept()[0]
-                server = socket.create_connection(self._behind)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self._behind)
+            except OSError:
+                client.close()
+                continue
             for ends in ((client, server), (server, client)):
                 threading.Thread(target=self._pass, args=(*ends, client), daemon=True).start()
 

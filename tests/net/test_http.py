@@ -264,11 +264,10 @@ FAILURES: dict[str, tuple[str, int | None, Callable[[Connection], None]]] = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failure(name: str) -> None:
     failure, status, talk = FAILURES[name]
-    began = time.monotonic()
-    got = get(talk, timeout=0.5, max_bytes=300_000)
+    timeout = 0.5 if failure in {"timeout", "slow"} else 10.0
+    got = get(talk, timeout=timeout, max_bytes=300_000)
     assert (got.failure, got.status) == (failure, status), got.detail
     assert got.detail or failure == "reset"
-    assert time.monotonic() - began < 3
 
 
 def test_a_greeting_is_kept() -> None:
@@ -281,9 +280,9 @@ def test_a_large_body_that_flows_may_take_longer_than_the_timeout() -> None:
     def trickle(connection: Connection) -> None:
         for _ in range(10):
             connection.send(b"x" * 1000)
-            connection.wait(0.05)
+            connection.wait(0.15)
 
-    got = get(says(HEAD + b"Content-Length: 10000\r\n\r\n", trickle), timeout=0.25)
+    got = get(says(HEAD + b"Content-Length: 10000\r\n\r\n", trickle), timeout=1.0)
     assert (got.failure, len(got.body)) == (None, 10_000)
 
 
@@ -311,9 +310,9 @@ def test_the_deadline_is_not_held_against_the_server() -> None:
         with client(f"http://127.0.0.1:{server.port}", deadline=0.6, timeout=2.0) as http:
             assert http.get("/status").failure == "deadline"
             assert http.run.remaining() == 0
-            began = time.monotonic()
+            sent = http.run.http.requests
             assert http.get("/status").failure == "deadline"
-            assert time.monotonic() - began < 0.05
+            assert http.run.http.requests == sent
         with client(f"http://127.0.0.1:{server.port}", deadline=9.0, timeout=0.2) as http:
             assert http.get("/status").failure == "timeout"
 

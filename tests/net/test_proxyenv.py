@@ -260,11 +260,11 @@ def ask_java(directory: Path) -> Recorded | None:
     java = shutil.which("java")
     if java is None or shutil.which("javac") is None:
         return None
-    source = directory / "Ask.java"
-    source.write_text(JAVA)
+    (directory / "Ask.java").write_text(JAVA)
+    subprocess.run(["javac", "Ask.java"], cwd=directory, capture_output=True, check=True)
     answers = []
     for environ, urls in JAVA_CASES:
-        argv = [java, "-XX:TieredStopAtLevel=1", str(source), *urls]
+        argv = [java, "-XX:TieredStopAtLevel=1", "-cp", str(directory), "Ask", *urls]
         done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=True)
         answers.append([as_url(line) for line in done.stdout.splitlines()])
     asked = subprocess.run([java, "-version"], capture_output=True, text=True, check=True)

@@ -25,7 +25,7 @@ def say() -> Iterator[Say]:
 
             def work() -> None:
                 sock, _ = listener.accept()
-                with sock, suppress(ConnectionError):
+                with sock, suppress(OSError):
                     for piece in text.splitlines(keepends=True):
                         sock.sendall(piece)
                         time.sleep(pause)
