@@ -167,7 +167,7 @@ def test_a_router_that_lets_nothing_through(
     report = lab.call("client", try_, address)
     found = problem(report)
     assert (found.code, found.owner) == (code, owner)
-    assert report.run.duration_ms < 4500
+    assert report.run.duration_ms < 10_000
     assert status(report, "ports") == "ok"
 
 

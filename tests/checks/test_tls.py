@@ -801,7 +801,7 @@ def reset(connection: Connection) -> None:
 
 
 def reset_unasked(connection: Connection) -> None:
-    connection.wait(0.05)  # until connect() has returned, which would fail otherwise
+    connection.wait(0.3)  # until connect() has returned, which would fail otherwise
     connection.reset()
 
 

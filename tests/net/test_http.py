@@ -137,7 +137,7 @@ def test_a_whole_answer() -> None:
     assert got.text() == "grüß"
     assert got.json() is None
     assert before <= got.at <= time.time()
-    assert 0 <= got.head_ms <= got.elapsed_ms < 2000
+    assert 0 <= got.head_ms <= got.elapsed_ms
     (request,) = server.requests
     assert request.headers["user-agent"] == USER_AGENT
     assert request.headers["accept"] == "application/json"
