@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shutil
@@ -187,6 +188,26 @@ def test_a_connection_that_is_over_before_the_handshake() -> None:
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
         assert tls.shake(sock, tls.unverified_context(), HOST, 2).failure == "reset"
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_reset_that_connect_itself_hears_of(direct: bool) -> None:
+    """It depends on who gets the processor first; of a proxy's nothing is concluded."""
+
+    def connect(_timeout: float) -> socket.socket:
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+    way = tls_way.Way(
+        host=HOST,
+        path="",
+        connect=connect,
+        timeout=lambda: 2.0,
+        parallel=lambda tasks: {key: task() for key, task in tasks.items()},
+        address=("127.0.0.1", 443) if direct else None,
+    )
+    assert way.shake(tls.unverified_context(), HOST).failure == ("reset" if direct else "other")
+    talk = way.talk()
+    assert (talk.cut, talk.at_once) == (("reset", True) if direct else (None, False))
 
 
 class _Reset(socket.socket):
