@@ -396,16 +396,19 @@ class Counted:
 
     alive = 0
     most = 0
+    lock = threading.Lock()
 
     def __init__(self, wait: float = 0.0) -> None:
         self._stop = threading.Event()
         self._wait = wait
-        Counted.alive += 1
-        Counted.most = max(Counted.most, Counted.alive)
+        with Counted.lock:
+            Counted.alive += 1
+            Counted.most = max(Counted.most, Counted.alive)
 
     def execute(self) -> Report:
         self._stop.wait(self._wait)
-        Counted.alive -= 1
+        with Counted.lock:
+            Counted.alive -= 1
         return usage.wrong_call("nothing", TargetInfo("x"))
 
     def interrupt(self) -> None:
