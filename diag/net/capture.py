@@ -113,7 +113,11 @@ def echo_ttl(address: str, wait: float) -> int | None:
 
 def _bound(address: str) -> socket.socket:
     sock = socket.socket(kernel.family(address), socket.SOCK_STREAM)
-    sock.bind((address, 0))
+    try:
+        sock.bind((address, 0))
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

@@ -384,6 +384,19 @@ def test_tls_is_verified(ca_file: str) -> None:
             assert http.get("/status").failure == "tls"
 
 
+def test_what_is_parked_when_the_run_is_over_is_closed() -> None:
+    """By a check that was still at it, and was left behind."""
+    with site(fine) as server, client(f"http://127.0.0.1:{server.port}") as http:
+        dialer = http.run.dialer
+        early = dialer.connect("127.0.0.1", server.port, 5)
+        late = dialer.connect("127.0.0.1", server.port, 5)
+        dialer.park("127.0.0.1", server.port, early)
+        http.run.close()
+        dialer.park("127.0.0.1", server.port, late)
+        assert (early.fileno(), late.fileno()) == (-1, -1)
+        assert dialer.take("127.0.0.1", server.port) is None
+
+
 def park(http: Client, context: ssl.SSLContext, name: str) -> None:
     """Park a TLS connection as another layer might."""
     sock = http.run.dialer.connect(HOST, 443, 1, fresh=True)
