@@ -21,12 +21,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import itertools
 import json
 import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -60,6 +62,8 @@ _RUN = Path("/run/netns")
 _PREFIX = "bblab"
 _WEAKENED = ("setpriv", "--bounding-set=-net_raw,-net_admin")
 _CLONE_NEWNET = 0x40000000
+_SIOCETHTOOL = 0x8946
+_GLINK = 0x0000000A
 _ROUTERS: tuple[Place, ...] = ("router", "router2", "router3", "router4")
 _FORWARDING = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 _numbers = itertools.count()
@@ -153,6 +157,8 @@ class Lab:
                 f"link set {interface} up",
             )
         self.ip(place, f"route add default via {v4}.1", f"-6 route add default via {v6}:1")
+        for end, interface, _ in ends:
+            self.call(end, _settle, interface)
 
     def ip(self, place: Place, *commands: str) -> None:
         """Run `ip` commands there: `lab.ip("client", "route add unreachable 10.9.0.0/16")`."""
@@ -456,6 +462,15 @@ def _stop(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(5)
+
+
+def _settle(interface: str) -> None:
+    """Have the kernel act on the carrier that has just come, as it may put that off for a second:
+    it looks at who asks for it, and until then it drops what is sent."""
+    question = ctypes.create_string_buffer(struct.pack("II", _GLINK, 0))
+    request = struct.pack("16sQ", interface.encode(), ctypes.addressof(question))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, _SIOCETHTOOL, request.ljust(40, b"\0"))
 
 
 def _environ(more: Mapping[str, str]) -> dict[str, str]:

@@ -289,6 +289,8 @@ def running_squid(hosts: Mapping[str, str]) -> Iterator[str]:
         directory.chmod(0o777)  # as root, squid becomes somebody else
         (directory / "hosts").write_text("".join(f"{a} {n}\n" for n, a in hosts.items()))
         (directory / "login").write_text(LOGIN)
+        for file in directory.iterdir():
+            file.chmod(0o644)
         configuration = directory / "squid.conf"
         configuration.write_text(SQUID.format(port=port, directory=directory))
         service = f"test{os.getpid()}x{port}"  # names its shared memory

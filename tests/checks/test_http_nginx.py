@@ -107,7 +107,9 @@ def write_files(directory: Path, ports: dict[str, int], backends: dict[str, int]
     (directory / "k").write_bytes(certificate.key_pem)
     (directory / "nobody").write_text("")
     (directory / "www").mkdir()
+    (directory / "www").chmod(0o755)  # nginx becomes somebody else too
     (directory / "www" / "index.html").write_text("<title>Welcome to nginx!</title>")
+    (directory / "www" / "index.html").chmod(0o644)
     texts = {site: text.format(directory=directory, **backends) for site, text in SITES.items()}
     servers = [
         f"server {{ listen 127.0.0.1:{ports[site]}; {text} }}" for site, text in texts.items()
