@@ -225,8 +225,8 @@ class Tcp(Check):
             good.append(answer)
             ctx.dialer.prefer(host, [one.address for one in good])
             if len(good) == 1:
-                answer.sock.settimeout(ctx.timeout)
                 ctx.dialer.park(target.host, target.port, answer.sock)
+                answer.sock.settimeout(ctx.timeout)
                 ctx.http.open_ahead(answer.address, ctx.timeout, 1)  # only now: it may be limited
                 yield Channel(target.host, target.port, answer.address, answer.elapsed_ms)
                 yield Knocked(is_open=True)

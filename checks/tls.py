@@ -333,13 +333,14 @@ class Tls(Check):
             yield Wire(secure=False, verified=False)
             return
         way = self._way(ctx)
+        context, timeout = ctx.trust.context(), ctx.timeout  # which raises where none is left
         try:
-            sock = ctx.dialer.connect(target.host, target.port, ctx.timeout)
+            sock = ctx.dialer.connect(target.host, target.port, timeout)
         except OSError as error:
             yield self.UNCLEAR(openssl=ctx.quote(f"no further connection: {error}"))
             return
         with ctx.timed("tls", target.netloc):
-            shaken = net.tls.shake(sock, ctx.trust.context(), way.host, ctx.timeout)
+            shaken = net.tls.shake(sock, context, way.host, timeout)
         if shaken.verify_code in net.tls.ISSUER_CODES and ctx.trust.complete():
             shaken = way.open(ctx.trust.context(), way.host)
         if shaken.failure not in {None, "verify"}:

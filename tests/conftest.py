@@ -18,14 +18,15 @@ from tests.lab import lab as lab  # noqa: PLC0414 - the fixture
 Diagnose = Callable[..., Report]
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the proxy, token or colour settings of the machine it runs on."""
+@pytest.fixture(autouse=True, scope="session")
+def _clean_environment() -> None:
+    """No test sees the proxy, token or colour settings of the machine it runs on. Once and for
+    all: cases of the gallery are under way while the tests that ask for them come and go."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name.startswith(("BITBUCKET_", "BBDIAG_")):
-            monkeypatch.delenv(name)
+            del os.environ[name]
     for name in ("NO_COLOR", "FORCE_COLOR", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
+        os.environ.pop(name, None)
 
 
 def _rule(text: str) -> ConnectTo:

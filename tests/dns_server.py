@@ -206,13 +206,13 @@ class DnsServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for timer in self._timers:
-            timer.cancel()
         self._udp.sendto(b"", self._udp.getsockname())
         with contextlib.suppress(OSError):
             self._tcp.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(5)
+        for timer in self._timers:  # only now there will be no more
+            timer.cancel()
         self._udp.close()
         self._tcp.close()
 
@@ -225,10 +225,14 @@ class DnsServer:
                 if not delay:
                     self._udp.sendto(answer, peer)
                     continue
-                timer = threading.Timer(delay, self._udp.sendto, (answer, peer))
+                timer = threading.Timer(delay, self._send, (answer, peer))
                 timer.daemon = True
                 self._timers.append(timer)
                 timer.start()
+
+    def _send(self, answer: bytes, peer: tuple[str, int]) -> None:
+        with contextlib.suppress(OSError):  # the server is being closed
+            self._udp.sendto(answer, peer)
 
     def _serve_tcp(self) -> None:
         while True:

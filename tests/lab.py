@@ -21,12 +21,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import itertools
 import json
 import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -60,6 +62,8 @@ _RUN = Path("/run/netns")
 _PREFIX = "bblab"
 _WEAKENED = ("setpriv", "--bounding-set=-net_raw,-net_admin")
 _CLONE_NEWNET = 0x40000000
+_SIOCETHTOOL = 0x8946
+_GLINK = 0x0000000A
 _ROUTERS: tuple[Place, ...] = ("router", "router2", "router3", "router4")
 _FORWARDING = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 _numbers = itertools.count()
@@ -126,9 +130,9 @@ class Lab:
         self._stack.callback(_remove, name)
         _command("ip", "netns", "add", name)
         etc = _ETC / name
-        with contextlib.suppress(FileNotFoundError):  # another process may just remove _ETC
-            etc.mkdir(parents=True)
-        etc.mkdir(parents=True, exist_ok=True)
+        while not etc.exists():
+            with contextlib.suppress(FileNotFoundError):  # another process may just remove _ETC
+                etc.mkdir(parents=True)
         (etc / "resolv.conf").write_text("")
         (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
         # Without waiting for duplicate address detection: one second for each link. And kernel
@@ -153,6 +157,8 @@ class Lab:
                 f"link set {interface} up",
             )
         self.ip(place, f"route add default via {v4}.1", f"-6 route add default via {v6}:1")
+        for end, interface, _ in ends:
+            self.call(end, _settle, interface)
 
     def ip(self, place: Place, *commands: str) -> None:
         """Run `ip` commands there: `lab.ip("client", "route add unreachable 10.9.0.0/16")`."""
@@ -215,7 +221,7 @@ class Lab:
         """
         return subprocess.run(
             ["ip", "netns", "exec", self.name(place), *([] if privileged else _WEAKENED), *argv],
-            env=os.environ | (env or {}),
+            env=_environ(env or {}),
             cwd=_ROOT,
             timeout=timeout,
             check=check,
@@ -230,7 +236,7 @@ class Lab:
         """Start a program in the namespace; it is terminated when the lab is removed."""
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.name(place), *argv],
-            env=os.environ | (env or {}),
+            env=_environ(env or {}),
             cwd=_ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -323,11 +329,15 @@ class Lab:
         closing = threading.Event()
         open_: set[socket.socket] = set()
 
+        from diag.simulator.server import wrap
+
         def handle(sock: socket.socket) -> None:
             open_.add(sock)
             try:
                 if tls is not None:
-                    sock = tls.wrap_socket(sock, server_side=True)
+                    sock = wrapped = wrap(tls, sock)
+                    open_.add(wrapped)
+                    wrapped.do_handshake()
                 if talk is None:
                     closing.wait()
                 else:
@@ -352,7 +362,7 @@ class Lab:
             closing.set()
             for sock in (listener, *open_):
                 with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below TLS
             acceptor.join(5)
 
         self._stack.callback(close)
@@ -452,6 +462,22 @@ def _stop(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(5)
+
+
+def _settle(interface: str) -> None:
+    """Have the kernel act on the carrier that has just come, as it may put that off for a second:
+    it looks at who asks for it, and until then it drops what is sent."""
+    question = ctypes.create_string_buffer(struct.pack("II", _GLINK, 0))
+    request = struct.pack("16sQ", interface.encode(), ctypes.addressof(question))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, _SIOCETHTOOL, request.ljust(40, b"\0"))
+
+
+def _environ(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment of this process and `more`. It is read variable by variable, as pytest
+    changes it with each test while other threads start programs."""
+    own = {name: os.environ.get(name) for name in list(os.environ)}
+    return {name: value for name, value in own.items() if value is not None} | dict(more)
 
 
 def _command(*argv: str, text: str | None = None) -> None:

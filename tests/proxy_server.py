@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from diag.simulator.server import Connection, DisconnectError, Listener, Request
+from tests.ports import free_port
 
 Talk: TypeAlias = "Callable[[Connection, ProxyServer], None]"  # handles one connection
 PAGE = "<html><head><title>{0}</title></head><body><h1>{0}</h1><p>{1}</p></body></html>"
@@ -152,11 +153,15 @@ def passing(
         path = "/" + request.target.split("/", 3)[3]
         kept = {k: v for k, v in request.headers.items() if not k.startswith("proxy-")}
         lines = [f"{request.method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in kept.items())]
-        with socket.create_connection(("127.0.0.1", routes[place]), timeout=5) as upstream:
-            upstream.sendall(("\r\n".join([*lines, "Connection: close"]) + "\r\n\r\n").encode())
-            answer = b""
-            while data := upstream.recv(65536):
-                answer += data
+        head = ("\r\n".join([*lines, "Connection: close"]) + "\r\n\r\n").encode()
+        answer = b""
+        try:
+            with socket.create_connection(("127.0.0.1", routes[place]), timeout=5) as upstream:
+                upstream.sendall(head)
+                while data := upstream.recv(65536):
+                    answer += data
+        except OSError as error:
+            raise DisconnectError from error
         connection.send(answer.replace(b"\r\n", b"\r\nVia: 1.1 p\r\n", 1))
 
     return talk
@@ -278,14 +283,14 @@ def running_squid(hosts: Mapping[str, str]) -> Iterator[str]:
         if os.environ.get("CI") == "true":
             pytest.fail("squid is not installed")
         pytest.skip("squid is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="squid-") as name:
         directory = Path(name)
         directory.chmod(0o777)  # as root, squid becomes somebody else
         (directory / "hosts").write_text("".join(f"{a} {n}\n" for n, a in hosts.items()))
         (directory / "login").write_text(LOGIN)
+        for file in directory.iterdir():
+            file.chmod(0o644)
         configuration = directory / "squid.conf"
         configuration.write_text(SQUID.format(port=port, directory=directory))
         service = f"test{os.getpid()}x{port}"  # names its shared memory

@@ -179,14 +179,14 @@ def test_a_page_of_a_megabyte_takes_no_noticeable_time() -> None:
     learned = scrubber(TOKEN, user="jdoe")
     started = time.perf_counter()
     assert learned.text(page) == page
-    assert time.perf_counter() - started < 2.0
+    assert time.perf_counter() - started < 20.0  # it takes milliseconds, or for ever
 
 
 def test_learning_is_quick_and_so_is_what_cannot_match() -> None:
     started = time.perf_counter()
     learned = scrubber("a b" * 20 + "\\" * 40, user="jdoe")
     learned.text("\\" * 3000 + "a b" * 2000 + "%25" * 3000)
-    assert time.perf_counter() - started < 5.0
+    assert time.perf_counter() - started < 20.0
 
 
 class TestSecret:

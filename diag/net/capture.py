@@ -97,13 +97,15 @@ def echo_ttl(address: str, wait: float) -> int | None:
                 head = struct.pack("!BBH", 8, 0, _checksum(head + body))
             sock.send(head + body)
             end = time.monotonic() + wait
-            while (left := end - time.monotonic()) > 0:
-                sock.settimeout(left)
-                data, notes, _, _ = sock.recvmsg(512, 64)
-                if not v6:
-                    data = data[(data[0] & 0xF) * 4 :]
-                if data[0] == (129 if v6 else 0) and data.endswith(token):
-                    return next(int.from_bytes(note[2], sys.byteorder) for note in notes)
+            with selectors.DefaultSelector() as selector:
+                selector.register(sock, selectors.EVENT_READ)
+                # As in `_watch`: what is there already counts, however late it is read.
+                while selector.select(max(0.0, end - time.monotonic())):
+                    data, notes, _, _ = sock.recvmsg(512, 64)
+                    if not v6:
+                        data = data[(data[0] & 0xF) * 4 :]
+                    if data[0] == (129 if v6 else 0) and data.endswith(token):
+                        return next(int.from_bytes(note[2], sys.byteorder) for note in notes)
     except (OSError, StopIteration):
         return None
     return None
@@ -111,7 +113,11 @@ def echo_ttl(address: str, wait: float) -> int | None:
 
 def _bound(address: str) -> socket.socket:
     sock = socket.socket(kernel.family(address), socket.SOCK_STREAM)
-    sock.bind((address, 0))
+    try:
+        sock.bind((address, 0))
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

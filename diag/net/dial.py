@@ -39,6 +39,7 @@ class Dialer:
         self._router: Router | None = None
         self._routed: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
+        self._closed = False
 
     def mapped(self, host: str, port: int) -> tuple[str, int] | None:
         """Where a connect-to rule sends (host, port)."""
@@ -98,9 +99,13 @@ class Dialer:
         return self._forwarders.get((host, port))
 
     def park(self, host: str, port: int, sock: socket.socket) -> None:
-        """Keep an open, unused connection for whoever needs one next."""
+        """Keep an open, unused connection for whoever needs one next; when the run is over, close
+        it."""
         with self._lock:
-            self._parked[host, port].append(sock)
+            if not self._closed:
+                self._parked[host, port].append(sock)
+                return
+        sock.close()
 
     def take(self, host: str, port: int) -> socket.socket | None:
         """A parked connection, or None."""
@@ -159,8 +164,9 @@ class Dialer:
         return tcp.connect(host, port, timeout, mss=mss)
 
     def close(self) -> None:
-        """Close what nobody took."""
+        """Close what nobody took, and whatever is parked from now on."""
         with self._lock:
+            self._closed = True
             for queue in self._parked.values():
                 while queue:
                     queue.popleft().close()

@@ -347,13 +347,14 @@ def _ask(walks: Sequence[_Walk], seconds: float, wanted: Callable[[], bool]) -> 
     planned = 0  # hops
     agenda: list[tuple[float, int, int, int]] = []  # when, hop, walk, tries left
     with selectors.DefaultSelector() as selector, ExitStack() as socks:
-        while (now := time.monotonic()) < start + seconds and wanted():
+        while wanted():
+            now = time.monotonic()
             while planned < min(_FARTHEST, _AHEAD + max(walk.far for walk in walks)):
                 planned += 1
                 for index, walk in enumerate(walks):
                     due = max(now, start + walk.delay + planned * _STEP)
                     heapq.heappush(agenda, (due, planned, index, _TRIES))
-            while agenda and agenda[0][0] <= now:
+            while agenda and agenda[0][0] <= now < start + seconds:
                 _, number, index, tries = heapq.heappop(agenda)
                 if not walks[index].wants(number):
                     continue
@@ -366,10 +367,13 @@ def _ask(walks: Sequence[_Walk], seconds: float, wanted: Callable[[], bool]) -> 
                     heapq.heappush(agenda, (now + _AGAIN, number, index, tries - 1))
             if not any(walk.wants(number) for walk in walks for number in range(1, planned + 1)):
                 return
-            until = agenda[0][0] if agenda else last + _QUIET
-            if until <= now:
+            until = min(agenda[0][0] if agenda else last + _QUIET, start + seconds)
+            arrived = selector.select(max(0.0, until - now))
+            # What is there already is read however late it is: a thread that had to wait for the
+            # processor must not call a router silent.
+            if not arrived and until <= now:
                 return
-            for key, _ in selector.select(min(until, start + seconds) - now):
+            for key, _ in arrived:
                 selector.unregister(key.fileobj)
                 walk, number = key.data
                 walk.look(number, key.fileobj)

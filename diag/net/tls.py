@@ -21,6 +21,7 @@ from typing import Any, Literal
 from diag.model import Json
 from diag.net import tcp
 from diag.net.der import names
+from diag.net.wrap import wrap
 from diag.record import field, record
 from diag.texts import span as span  # noqa: PLC0414 - for who tells of certificates' dates
 
@@ -415,10 +416,8 @@ def shake(
     """
     sock.settimeout(timeout)
     try:
-        sock.getpeername()  # a connection that is over already is no matter for wrap_socket
-        tls = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+        tls = wrap(context, sock, name, handshake=False)
     except (OSError, ValueError) as error:
-        sock.close()
         return Handshake(failure=_failure(error), detail=_words(error))
     assert isinstance(tls, ObservedSocket)  # noqa: S101 - every context here makes these
     try:

@@ -74,8 +74,8 @@ class Way:
         timeout = self.timeout()
         try:
             sock = self.connect(timeout)
-        except OSError:
-            return Talk()
+        except OSError as error:
+            return Talk(cut="reset", at_once=True) if self._was_reset(error) else Talk()
         if context is None:
             return tls.talk(sock, self.request, min(_GREETING, timeout / 3), timeout)
         shaken = tls.shake(sock, context, self.host, timeout)
@@ -90,8 +90,15 @@ class Way:
         try:
             sock = connect(timeout)
         except OSError as error:
+            if self._was_reset(error):
+                return Handshake(failure="reset", detail=error.strerror or str(error))
             return Handshake(failure="other", detail=f"no further connection: {error}")
         return tls.shake(sock, context, name, timeout)
+
+    def _was_reset(self, error: OSError) -> bool:
+        """Whether the server accepted, and reset so soon that connect() itself heard of it; of a
+        proxy that does so nothing is to be learned about the server."""
+        return isinstance(error, ConnectionResetError) and self.address is not None
 
     def _connect_small(self, timeout: float) -> socket.socket:
         assert self.address is not None  # noqa: S101 - asked for only where the way is direct

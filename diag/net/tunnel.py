@@ -50,7 +50,11 @@ class Way:
         sock = self._dialer.connect(
             self.proxy.host, self.proxy.port, timeout, fresh=True, direct=True
         )
-        self.peer = sock.getpeername()[:2]
+        try:
+            self.peer = sock.getpeername()[:2]
+        except OSError:  # reset meanwhile
+            sock.close()
+            raise
         return sock
 
     def shake(self, sock: socket.socket, timeout: float) -> Handshake:

@@ -21,6 +21,7 @@ import h11
 from diag.net import tcp
 from diag.net.address import Address
 from diag.net.exchange import MOST_OF_A_HEAD, WITHHELD, Exchange, Trouble, classify, unheard_of
+from diag.net.wrap import wrap
 
 if TYPE_CHECKING:
     from diag.context import Run
@@ -234,11 +235,10 @@ def _wrapped(run: Run, sock: socket.socket, host: str, *, verify: bool) -> ssl.S
     """TLS on a connection, which is closed if that fails."""
     try:
         context = run.trust.plain() if verify else run.trust.unverified()
-        sock.getpeername()  # wrap_socket does not close what was reset before it
-        return context.wrap_socket(sock, server_hostname=_name(host))
     except (OSError, ValueError):
         sock.close()
         raise
+    return wrap(context, sock, _name(host))
 
 
 def fits(sock: socket.socket, host: str, *, verify: bool) -> bool:

@@ -131,9 +131,7 @@ class Connection:
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         try:
-            self._sock = context.wrap_socket(
-                self._sock, server_side=True, do_handshake_on_connect=False
-            )
+            self._sock = wrap(context, self._sock)
             if self._stopping.is_set():
                 raise DisconnectError
             self._sock.do_handshake()
@@ -182,10 +180,11 @@ class Connection:
 
     def splice(self, port: int) -> None:
         """Pass everything on between the peer and a loopback port until either is done."""
-        with (
-            socket.create_connection((LOOPBACK, port), timeout=IDLE_SECONDS) as other,
-            selectors.DefaultSelector() as selector,
-        ):
+        try:
+            there = socket.create_connection((LOOPBACK, port), timeout=IDLE_SECONDS)
+        except OSError as error:
+            raise DisconnectError from error
+        with there as other, selectors.DefaultSelector() as selector:
             other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for source, sink in ((self._sock, other), (other, self._sock)):
                 selector.register(source, selectors.EVENT_READ, (source, sink))
@@ -223,6 +222,20 @@ class Connection:
 
     def close(self) -> None:
         self._sock.close()
+
+
+def wrap(context: ssl.SSLContext, sock: socket.socket) -> ssl.SSLSocket:
+    """TLS on the server's side, the handshake still to come. What the peer resets meanwhile is
+    closed, which `wrap_socket` forgets before Python 3.13. Raises OSError."""
+    try:
+        return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+    except OSError as error:
+        trace = error.__traceback__
+        while trace is not None:
+            if isinstance(left := trace.tb_frame.f_locals.get("self"), ssl.SSLSocket):
+                left.close()
+            trace = trace.tb_next
+        raise
 
 
 def parse_head(head: bytes, *, secure: bool = False) -> Request:

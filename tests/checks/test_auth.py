@@ -255,12 +255,10 @@ def test_the_version_s_resource_may_be_missing(meet: Meet) -> None:
 
 
 def test_a_used_up_rate_limit_is_told_with_the_time_to_wait(meet: Meet) -> None:
-    began = time.monotonic()
     met = meet("rate-limited")
     assert met.problems == ["rate-limited"]
     assert met.report.problems[0].evidence["retry_after"] == 120
     assert len(met.credentialed) == 1
-    assert time.monotonic() - began < 5
 
 
 def test_a_short_pause_is_kept_and_told(meet: Meet) -> None:

@@ -45,8 +45,11 @@ def hangs_up() -> Iterator[int]:
                 except OSError:
                     return
 
-        threading.Thread(target=serve, daemon=True).start()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
         yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
 
 
 def test_all_of_them(meet: Meet) -> None:

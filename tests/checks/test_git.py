@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -136,11 +135,9 @@ def test_a_web_server_on_the_ssh_port_waits_to_be_asked(meet: Meet) -> None:
         setup.routes[f"{HOST}:8443"] = setup.plain_port
         setup.plain = lambda _request, _forward: Response(400, close=True)
 
-    began = time.monotonic()
     met = meet(change)
     assert met.problems == ["git-ssh-unreachable"]
     assert "no answer" in met.report.problems[0].message
-    assert time.monotonic() - began < 5
 
 
 def test_another_port_for_ssh_is_all_right(meet: Meet) -> None:

@@ -20,6 +20,7 @@ from diag.simulator.datacenter import DataCenter
 from diag.simulator.server import Connection, Listener, talk_http
 from tests.certificates import root
 from tests.given import run_check
+from tests.ports import free_port
 
 # One site for each behaviour: its port is the key's.
 SITES = {
@@ -106,7 +107,9 @@ def write_files(directory: Path, ports: dict[str, int], backends: dict[str, int]
     (directory / "k").write_bytes(certificate.key_pem)
     (directory / "nobody").write_text("")
     (directory / "www").mkdir()
+    (directory / "www").chmod(0o755)  # nginx becomes somebody else too
     (directory / "www" / "index.html").write_text("<title>Welcome to nginx!</title>")
+    (directory / "www" / "index.html").chmod(0o644)
     texts = {site: text.format(directory=directory, **backends) for site, text in SITES.items()}
     servers = [
         f"server {{ listen 127.0.0.1:{ports[site]}; {text} }}" for site, text in texts.items()
@@ -123,13 +126,6 @@ def write_files(directory: Path, ports: dict[str, int], backends: dict[str, int]
         " limit_req_zone $server_port zone=two:1m rate=1r/s;"
         f" {' '.join(servers)} }}"
     )
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

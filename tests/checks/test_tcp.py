@@ -167,7 +167,7 @@ def test_a_router_that_lets_nothing_through(
     report = lab.call("client", try_, address)
     found = problem(report)
     assert (found.code, found.owner) == (code, owner)
-    assert report.run.duration_ms < 4500
+    assert report.run.duration_ms < 10_000
     assert status(report, "ports") == "ok"
 
 
@@ -190,9 +190,10 @@ def test_the_hop_is_named(lab: Lab, try_: Try, address: str, routers: tuple[str,
             lambda port: problem(lab.call("client", try_, address, port=port)), range(443, 447)
         )
     assert silent.code == "tcp-filtered"
+    # To a port that answers, or to UDP where no answer had come when it was to be chosen.
     assert (
         f"connects get as far as {routers[1]} (hop 2), but not to {routers[2]} (hop 3), which"
-        " answers to port" in silent.message
+        " answers to " in silent.message
     )
     assert f"Ask who runs {routers[1]} and {routers[2]} (hop 3)" in silent.remedy
     assert silent.evidence["path"] == {

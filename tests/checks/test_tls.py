@@ -39,6 +39,7 @@ from tests.certificates import (
     signed_with_sha1,
 )
 from tests.lab import SERVER4, http_answer
+from tests.ports import free_port
 from tests.tls_server import (
     HOST,
     Server,
@@ -800,7 +801,7 @@ def reset(connection: Connection) -> None:
 
 
 def reset_unasked(connection: Connection) -> None:
-    connection.wait(0.05)  # until connect() has returned, which would fail otherwise
+    connection.wait(0.3)  # until connect() has returned, which would fail otherwise
     connection.reset()
 
 
@@ -864,8 +865,7 @@ def running(*argv: str | Path, port: int) -> Iterator[Server]:
 @pytest.fixture
 def port() -> int:
     """A loopback port that is free."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+    return free_port()
 
 
 CLIENTS = "ssl_client_certificate root.pem; ssl_verify_client"

@@ -110,7 +110,8 @@ class Silent:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._accepted: list[socket.socket] = []
         self.met = threading.Event()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     def url(self, path: str = "") -> str:
         return f"https://127.0.0.1:{self._listener.getsockname()[1]}/{path}"
@@ -125,6 +126,7 @@ class Silent:
 
     def close(self) -> None:
         end(self._listener)
+        self._thread.join(5)
         while self._accepted:
             self._accepted.pop().close()
 
@@ -150,9 +152,13 @@ class Tap:
         while True:
             try:
                 client = self._listener.accept()[0]
-                server = socket.create_connection(self._behind)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self._behind)
+            except OSError:
+                client.close()
+                continue
             for ends in ((client, server), (server, client)):
                 threading.Thread(target=self._pass, args=(*ends, client), daemon=True).start()
 
@@ -390,16 +396,19 @@ class Counted:
 
     alive = 0
     most = 0
+    lock = threading.Lock()
 
     def __init__(self, wait: float = 0.0) -> None:
         self._stop = threading.Event()
         self._wait = wait
-        Counted.alive += 1
-        Counted.most = max(Counted.most, Counted.alive)
+        with Counted.lock:
+            Counted.alive += 1
+            Counted.most = max(Counted.most, Counted.alive)
 
     def execute(self) -> Report:
         self._stop.wait(self._wait)
-        Counted.alive -= 1
+        with Counted.lock:
+            Counted.alive -= 1
         return usage.wrong_call("nothing", TargetInfo("x"))
 
     def interrupt(self) -> None:

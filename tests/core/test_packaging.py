@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = Path(__file__).parents[1] / "plugin_example"
+pytestmark = pytest.mark.timeout(180)  # to build and install takes several programs
 
 
 def run(*argv: str | Path, cwd: Path, expect: int = 0) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -190,15 +189,13 @@ def test_two_cas_that_vouch_for_each_other_come_to_an_end() -> None:
     assert all(len(way) <= 4 for way in chain.ways(read(leaf, back, first, one)))
 
 
-def test_a_mesh_of_cas_takes_no_time() -> None:
+def test_in_a_mesh_of_cas_not_every_way_is_walked() -> None:
+    """There are more of them than this test would ever see the end of."""
     names = [f"CA {number}" for number in range(6)]
     made = {name: root(name, organisation="Example Corp") for name in names}
     mesh = [made[name].authority(other) for name in names for other in names if name != other]
     leaf = mesh[0].issue(HOST)
-    began = time.monotonic()
-    found = chain.ways(read(leaf, *mesh))
-    assert 0 < len(found) <= 16
-    assert time.monotonic() - began < 5
+    assert 0 < len(chain.ways(read(leaf, *mesh))) <= 16
 
 
 def test_how_a_ca_is_named_to_whoever_is_to_trust_it() -> None:

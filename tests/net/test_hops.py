@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -37,10 +36,8 @@ def follow(lab: Lab, *asked: Asked) -> list[Trace]:
         address, port, beside = each
         return lab.call("client", hops.trace, address, port, 1.8, beside)
 
-    start = time.monotonic()
     with ThreadPoolExecutor(len(asked)) as pool:
         found = list(pool.map(one, asked))
-    assert time.monotonic() - start < 2.5
     assert all(found)
     return [trace for trace in found if trace]
 
@@ -169,9 +166,7 @@ def test_the_hop_of_who_rejects(lab: Lab, hook: str) -> None:
     lab.lengthen(2)
     lab.rules("router2", hook, "tcp dport 443 reject with icmpx admin-prohibited")
     for address, routers in FAMILIES:
-        start = time.monotonic()
         [trace] = follow(lab, (address, 443, None))
-        assert time.monotonic() - start < 1, "everybody has answered"
         assert trace.connects.icmp is not None
         assert trace.place(routers[1]) == f"{routers[1]} (hop 2)"
         assert trace.place("10.1.1.1") == "10.1.1.1"

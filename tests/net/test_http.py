@@ -137,7 +137,7 @@ def test_a_whole_answer() -> None:
     assert got.text() == "grüß"
     assert got.json() is None
     assert before <= got.at <= time.time()
-    assert 0 <= got.head_ms <= got.elapsed_ms < 2000
+    assert 0 <= got.head_ms <= got.elapsed_ms
     (request,) = server.requests
     assert request.headers["user-agent"] == USER_AGENT
     assert request.headers["accept"] == "application/json"
@@ -264,11 +264,10 @@ FAILURES: dict[str, tuple[str, int | None, Callable[[Connection], None]]] = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failure(name: str) -> None:
     failure, status, talk = FAILURES[name]
-    began = time.monotonic()
-    got = get(talk, timeout=0.5, max_bytes=300_000)
+    timeout = 0.5 if failure in {"timeout", "slow"} else 10.0
+    got = get(talk, timeout=timeout, max_bytes=300_000)
     assert (got.failure, got.status) == (failure, status), got.detail
     assert got.detail or failure == "reset"
-    assert time.monotonic() - began < 3
 
 
 def test_a_greeting_is_kept() -> None:
@@ -281,9 +280,9 @@ def test_a_large_body_that_flows_may_take_longer_than_the_timeout() -> None:
     def trickle(connection: Connection) -> None:
         for _ in range(10):
             connection.send(b"x" * 1000)
-            connection.wait(0.05)
+            connection.wait(0.15)
 
-    got = get(says(HEAD + b"Content-Length: 10000\r\n\r\n", trickle), timeout=0.25)
+    got = get(says(HEAD + b"Content-Length: 10000\r\n\r\n", trickle), timeout=1.0)
     assert (got.failure, len(got.body)) == (None, 10_000)
 
 
@@ -311,9 +310,9 @@ def test_the_deadline_is_not_held_against_the_server() -> None:
         with client(f"http://127.0.0.1:{server.port}", deadline=0.6, timeout=2.0) as http:
             assert http.get("/status").failure == "deadline"
             assert http.run.remaining() == 0
-            began = time.monotonic()
+            sent = http.run.http.requests
             assert http.get("/status").failure == "deadline"
-            assert time.monotonic() - began < 0.05
+            assert http.run.http.requests == sent
         with client(f"http://127.0.0.1:{server.port}", deadline=9.0, timeout=0.2) as http:
             assert http.get("/status").failure == "timeout"
 
@@ -383,6 +382,19 @@ def test_tls_is_verified(ca_file: str) -> None:
         wrong = "other.example.com"
         with client(f"https://{wrong}", ca_file=ca_file, connect_to=rule(server, wrong)) as http:
             assert http.get("/status").failure == "tls"
+
+
+def test_what_is_parked_when_the_run_is_over_is_closed() -> None:
+    """By a check that was still at it, and was left behind."""
+    with site(fine) as server, client(f"http://127.0.0.1:{server.port}") as http:
+        dialer = http.run.dialer
+        early = dialer.connect("127.0.0.1", server.port, 5)
+        late = dialer.connect("127.0.0.1", server.port, 5)
+        dialer.park("127.0.0.1", server.port, early)
+        http.run.close()
+        dialer.park("127.0.0.1", server.port, late)
+        assert (early.fileno(), late.fileno()) == (-1, -1)
+        assert dialer.take("127.0.0.1", server.port) is None
 
 
 def park(http: Client, context: ssl.SSLContext, name: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from diag.net import proxy
+from diag.net import proxy, tcp
 from diag.net.dial import Dialer, Forwarder
 from diag.net.proxyenv import parse
 from diag.net.tls import client_context
@@ -63,6 +63,32 @@ def test_the_tunnel_begins_right_after_the_head(start: Start) -> None:
 
     with way(f"http://{start(eager).address}").connect("host", 22, 2) as sock:
         assert sock.recv(100) == b"SSH-2.0-first"
+
+
+def test_a_proxy_that_resets_at_once_leaves_no_connection_open() -> None:
+    """Seen by the descriptor: before anybody could ask who is at the other end."""
+    made: list[socket.socket] = []
+
+    class Gone(Dialer):
+        def connect(self, *_: object, **__: object) -> socket.socket:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                made.append(socket.create_connection(listener.getsockname(), 10))
+                tcp.abort(listener.accept()[0])
+            with pytest.raises(ConnectionResetError):
+                made[0].recv(1)
+            return made[0]
+
+    with pytest.raises(OSError, match="not connected"):
+        way("http://127.0.0.1:3128", Gone()).dial(2)
+    assert made[0].fileno() == -1
+
+
+def test_a_tunnel_that_leads_nowhere_ends(start: Start) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        server = start(passing({"host:443": closed.getsockname()[1]}))
+        with way(f"http://{server.address}").connect("host", 443, 10) as sock:
+            assert sock.recv(1) == b""
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5h", "https"])
@@ -138,7 +164,9 @@ def test_a_proxy_without_trusted_certificate_hears_nothing(start: Start) -> None
 # answers as they come
 
 
-def answered(start: Start, *pieces: bytes, pause: float = 0.0, request: bytes = b"") -> proxy.Reply:
+def answered(
+    start: Start, *pieces: bytes, pause: float = 0.0, request: bytes = b"", timeout: float = 10.0
+) -> proxy.Reply:
     def talk(connection: Connection, server: ProxyServer) -> None:
         connection.read_request()
         for piece in pieces:
@@ -147,8 +175,8 @@ def answered(start: Start, *pieces: bytes, pause: float = 0.0, request: bytes = 
                 connection.wait(pause)
 
     server = start(talk)
-    sock = socket.create_connection(("127.0.0.1", server.port), timeout=2)
-    return exchange(sock, request or b"CONNECT host:443 HTTP/1.1\r\n\r\n", 0.6)
+    sock = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    return exchange(sock, request or b"CONNECT host:443 HTTP/1.1\r\n\r\n", timeout)
 
 
 def test_an_answer_in_pieces(start: Start) -> None:
@@ -169,7 +197,7 @@ def test_a_page_that_never_ends_is_cut(start: Start) -> None:
 
 
 def test_a_page_that_is_late_does_not_hide_the_status(start: Start) -> None:
-    reply = answered(start, b"HTTP/1.1 403 No\r\nContent-Length: 10\r\n\r\n", pause=2)
+    reply = answered(start, b"HTTP/1.1 403 No\r\nContent-Length: 10\r\n\r\n", pause=20)
     assert reply.status == 403
 
 
@@ -177,7 +205,7 @@ def test_what_is_no_answer(start: Start) -> None:
     assert answered(start).failure == "empty"
     assert answered(start, b"SSH-2.0-OpenSSH\r\n").failure == "not-http"
     assert answered(start, b"HTTP/1.1 200").failure == "empty"
-    assert answered(start, b"HTTP/1.1 ", pause=2).failure == "timeout"
+    assert answered(start, b"HTTP/1.1 ", pause=20, timeout=0.6).failure == "timeout"
     assert answered(start, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000).failure == "not-http"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diag.net import proxyclients, proxyenv
@@ -260,11 +260,11 @@ def ask_java(directory: Path) -> Recorded | None:
     java = shutil.which("java")
     if java is None or shutil.which("javac") is None:
         return None
-    source = directory / "Ask.java"
-    source.write_text(JAVA)
+    (directory / "Ask.java").write_text(JAVA)
+    subprocess.run(["javac", "Ask.java"], cwd=directory, capture_output=True, check=True)
     answers = []
     for environ, urls in JAVA_CASES:
-        argv = [java, "-XX:TieredStopAtLevel=1", str(source), *urls]
+        argv = [java, "-XX:TieredStopAtLevel=1", "-cp", str(directory), "Ask", *urls]
         done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=True)
         answers.append([as_url(line) for line in done.stdout.splitlines()])
     asked = subprocess.run([java, "-version"], capture_output=True, text=True, check=True)
@@ -649,6 +649,7 @@ def test_a_proxy_url_is_read_as_curl_does(
         assert password not in repr(proxy)
 
 
+@settings(deadline=None)
 @given(
     text=st.text(alphabet=" ,.*:/[]@0123456789abcdef-", max_size=30), host=st.sampled_from(HOSTS)
 )
@@ -660,6 +661,7 @@ def test_no_list_makes_a_dialect_stumble(text: str, host: str) -> None:
         assert choice.error or (choice.proxy is None) == (choice.entry is not None)
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=30))
 def test_any_text_is_a_proxy_url_or_is_refused(text: str) -> None:
     try:

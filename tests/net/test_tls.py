@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import shutil
 import socket
 import ssl
+import struct
 import threading
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from diag.net import inspectors, tcp, tls, tls_way, x509
 from diag.net.der import names
 from diag.net.tls import Handshake, Trust
+from diag.net.wrap import wrap
 from diag.simulator.server import Connection
+from diag.simulator.server import wrap as wrap_as_server
 from tests.certificates import CLIENT, DAY, Identity, root, self_signed, server_context
 from tests.tls_server import HOST, Server, codes, diagnose, serving, tls_site
 
@@ -181,6 +188,69 @@ def test_a_connection_that_is_over_before_the_handshake() -> None:
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
         assert tls.shake(sock, tls.unverified_context(), HOST, 2).failure == "reset"
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_reset_that_connect_itself_hears_of(direct: bool) -> None:
+    """It depends on who gets the processor first; of a proxy's nothing is concluded."""
+
+    def connect(_timeout: float) -> socket.socket:
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+    way = tls_way.Way(
+        host=HOST,
+        path="",
+        connect=connect,
+        timeout=lambda: 2.0,
+        parallel=lambda tasks: {key: task() for key, task in tasks.items()},
+        address=("127.0.0.1", 443) if direct else None,
+    )
+    assert way.shake(tls.unverified_context(), HOST).failure == ("reset" if direct else "other")
+    talk = way.talk()
+    assert (talk.cut, talk.at_once) == (("reset", True) if direct else (None, False))
+
+
+class _Reset(socket.socket):
+    """A connection that is reset while `wrap_socket` is at work: after its first look."""
+
+    def gettimeout(self) -> float | None:
+        timeout = super().gettimeout()
+        socket.socket.settimeout(self, 5)
+        self.other.close()
+        select.select([self], [], [])
+        socket.socket.settimeout(self, timeout)
+        return timeout
+
+    other: socket.socket
+
+
+def _about_to_be_reset(listener: socket.socket, *, text: bytes) -> _Reset:
+    sock = tcp.connect("127.0.0.1", listener.getsockname()[1], 2)
+    doomed = _Reset(sock.family, sock.type, fileno=sock.detach())
+    doomed.other, _ = listener.accept()
+    doomed.other.sendall(text)
+    doomed.other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return doomed
+
+
+@pytest.mark.parametrize("text", [b"", b"SSH-2.0-x"])
+def test_a_reset_in_the_middle_leaves_nothing_open(text: bytes) -> None:
+    context = tls.unverified_context()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        wrappings: tuple[Callable[[socket.socket], object], ...] = (
+            lambda sock: wrap(context, sock, HOST),
+            lambda sock: wrap(context, sock, HOST, handshake=False),
+            lambda sock: wrap_as_server(server_context(GOOD), sock),
+        )
+        for wrapping in wrappings:
+            sock = _about_to_be_reset(listener, text=text)
+            with pytest.raises(OSError) as caught:  # noqa: PT011 - ConnectionResetError or SSLError
+                wrapping(sock)
+            frames = (frame for frame, _ in traceback.walk_tb(caught.value.__traceback__))
+            seen = (value for frame in frames for value in frame.f_locals.values())
+            left = {one for one in seen if isinstance(one, socket.socket)} - {listener}
+            assert len(left) > 1, "it was not reset in the middle"
+            assert {one.fileno() for one in left} == {-1}
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

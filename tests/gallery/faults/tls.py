@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diag.simulator.server import wrap
 from tests.certificates import (
     CLIENT,
     DAY,
@@ -594,15 +595,18 @@ def signing_proxy(town: Town, *, trusted: bool = False) -> Call:
     outer = ssl.create_default_context(cadata=town.ca.pem.decode())
 
     def talk(sock: socket.socket) -> None:
-        while b"\r\n\r\n" not in sock.recv(4096, socket.MSG_PEEK):
-            pass
-        sock.recv(4096)
+        asked = b""
+        while b"\r\n\r\n" not in asked:
+            if not (more := sock.recv(4096)):
+                return  # it only wanted to know whether somebody is there
+            asked += more
         sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         with (
             town.lab.call("router", socket.create_connection, (SERVER4, 443), 5) as there,
-            inner.wrap_socket(sock, server_side=True) as client,
+            wrap(inner, sock) as client,
             outer.wrap_socket(there, server_hostname=HOST) as server,
         ):
+            client.do_handshake()
             back = threading.Thread(target=pump, args=(server, client), daemon=True)
             back.start()
             pump(client, server)
