@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Literal, NoReturn, final
 
@@ -80,6 +80,7 @@ class Scrubber:
     def __init__(self) -> None:
         self._spellings: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+        self._shortest = 0  # characters of a text that may hold one of them
 
     def learn(self, secret: Secret | None, users: Iterable[str | None] = ()) -> None:
         """Remember a secret and the names it may be joined with in basic authentication."""
@@ -89,13 +90,15 @@ class Scrubber:
         self._spellings |= _spellings(secret.reveal().strip(), tuple(known))
         if self._spellings:
             self._pattern = _pattern(frozenset(self._spellings))
+            self._shortest = min(map(len, map(_together, self._spellings)))
 
     def text(self, text: str, limit: int | None = None) -> str:
         """`text` without secrets and control characters, at most `limit` characters long.
 
         Scrubbed before it is cut: a cut through the middle would leave half a secret standing.
         """
-        if self._pattern is None and text.isprintable() and text.isascii():
+        shorter = self._pattern is None or len(text) < self._shortest
+        if shorter and text.isprintable() and text.isascii():
             pass  # as nearly all is
         elif self._pattern is None:
             text = _CONTROL.sub("\ufffd", text)
@@ -111,11 +114,11 @@ class Scrubber:
         """The same for every text inside a JSON value, keys included."""
         if isinstance(value, str):
             return self.text(value)
+        if value is None or isinstance(value, (int, float)):  # to ask for the others takes longer
+            return value
         if isinstance(value, Mapping):
             return {self.text(str(key)): self.json(item) for key, item in value.items()}
-        if isinstance(value, Sequence):
-            return [self.json(item) for item in value]
-        return value
+        return [self.json(item) for item in value]
 
 
 # In a fleet most runs have the same secret.
@@ -147,7 +150,12 @@ def _flexible(text: str) -> str:
     Letters and digits stand for themselves; any other character may be percent-encoded (even
     twice), a JSON or HTML escape, or have a backslash before it; blanks may have run together.
     """
-    return "".join(map(_character, re.sub(r"\s+", " ", text)))
+    return "".join(map(_character, _together(text)))
+
+
+def _together(text: str) -> str:
+    """`text` with blanks run together: as short as any of its spellings can be."""
+    return re.sub(r"\s+", " ", text)
 
 
 def _character(character: str) -> str:
