@@ -23,6 +23,7 @@ SLOW = 4  # runs that have lost their place, at most, for each place …
 _MOST_SLOW = 256  # … and in all: one takes about 0.1 MB, some threads and sockets
 _TICK = 0.05  # seconds between two looks at who is slow, and at how busy this process is
 _LATE = 0.05  # seconds: who wakes up later than that waits for the processor, as the runs do
+_BUSY = 0.85  # of a core: more runs would only wait for each other (one interpreter lock)
 _FIRST = 8  # runs to begin with
 _GRACE = 2.0  # seconds for reports that are being written when it is interrupted
 _STORES = 32  # trust stores that are kept: the contexts of one take up to 2 MB
@@ -183,8 +184,10 @@ class Schedule:
     become free as runs end.
 
     Runs that wait for the processor instead of the network would time out, and accuse healthy
-    servers. So there are few places at first, more with every look as long as this thread wakes up
-    in time, and half as many when it does not: `parallel` is only the most there can be.
+    servers; long before that, they take the interpreter lock from each other, which costs a fifth
+    of all CPU time where there are dozens. So there are few places at first, more with every look
+    as long as this process leaves a part of its core unused, one less when it does not, and half as
+    many when this thread wakes up late: `parallel` is only the most there can be.
 
     The threads take turns to lead: the leader takes the next job from the iterator, lets another
     lead if there is a place, and runs its job. So no job is made before it can be run, there are
@@ -221,9 +224,11 @@ class Schedule:
             with self._changed:
                 self._let_lead()
                 while not self._deaf and (self._leading or self._busy()):
-                    since = time.monotonic()
+                    since, used = time.monotonic(), time.process_time()
                     self._changed.wait(_TICK)
-                    self._look(late=time.monotonic() - since > _TICK + _LATE)
+                    took = time.monotonic() - since
+                    busy = (time.process_time() - used) / took
+                    self._look(busy, late=took > _TICK + _LATE)
         except KeyboardInterrupt:
             self._interrupt()
             return False
@@ -267,11 +272,12 @@ class Schedule:
                 if not self._busy():
                     raise
 
-    def _look(self, *, late: bool) -> None:
+    def _look(self, busy: float, *, late: bool) -> None:
         if late:
             self._places = max(1, self._places // 2)
             return
-        self._places = min(self._parallel, self._places + self._places // 2 + 1)
+        more = -1 if busy > _BUSY else 1 + int(self._places * (1 - busy))
+        self._places = max(1, min(self._parallel, self._places + more))
         latest = time.monotonic() - PATIENCE
         for job, since in list(self._placed.items()):
             if since > latest or len(self._slow) >= self._most_slow:

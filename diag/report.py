@@ -410,7 +410,7 @@ def conclude(outcomes: Sequence[Outcome]) -> tuple[tuple[Problem, ...], tuple[Ch
             elif status in _PROBLEMS:
                 status = max(status, weight.get(finding.code, status), key=lambda s: s.severity)
                 problems.append(replace(problem, status=status))
-            results.append(replace(result, status=status))
+            results.append(result if status is result.status else replace(result, status=status))
         settled = _status(results, because)
         if not results and outcome.started_ms is None:  # the run was over before its turn
             settled = Status.SKIP

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from math import inf
 from typing import Literal, NoReturn, final
 
 from diag.model import Json
@@ -80,6 +81,7 @@ class Scrubber:
     def __init__(self) -> None:
         self._spellings: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+        self._shortest: float = inf  # characters of a text that may hold one of them
 
     def learn(self, secret: Secret | None, users: Iterable[str | None] = ()) -> None:
         """Remember a secret and the names it may be joined with in basic authentication."""
@@ -88,14 +90,14 @@ class Scrubber:
         known = [user for user in users if user is not None]
         self._spellings |= _spellings(secret.reveal().strip(), tuple(known))
         if self._spellings:
-            self._pattern = _pattern(frozenset(self._spellings))
+            self._pattern, self._shortest = _pattern(frozenset(self._spellings))
 
     def text(self, text: str, limit: int | None = None) -> str:
         """`text` without secrets and control characters, at most `limit` characters long.
 
         Scrubbed before it is cut: a cut through the middle would leave half a secret standing.
         """
-        if self._pattern is None and text.isprintable() and text.isascii():
+        if len(text) < self._shortest and text.isprintable() and text.isascii():
             pass  # as nearly all is
         elif self._pattern is None:
             text = _CONTROL.sub("\ufffd", text)
@@ -111,18 +113,20 @@ class Scrubber:
         """The same for every text inside a JSON value, keys included."""
         if isinstance(value, str):
             return self.text(value)
+        if value is None or isinstance(value, (int, float)):  # to ask for the others takes longer
+            return value
         if isinstance(value, Mapping):
             return {self.text(str(key)): self.json(item) for key, item in value.items()}
-        if isinstance(value, Sequence):
-            return [self.json(item) for item in value]
-        return value
+        return [self.json(item) for item in value]
 
 
 # In a fleet most runs have the same secret.
 @lru_cache(maxsize=64)
-def _pattern(spellings: frozenset[str]) -> re.Pattern[str]:
-    longest_first = sorted(spellings, key=len, reverse=True)
-    return re.compile("|".join(map(_flexible, longest_first)), re.IGNORECASE)
+def _pattern(spellings: frozenset[str]) -> tuple[re.Pattern[str], int]:
+    """What finds all of these in whatever quoting, and how many characters that takes at least."""
+    longest_first = sorted(map(_together, spellings), key=len, reverse=True)
+    pattern = "|".join(map(_flexible, longest_first))
+    return re.compile(pattern, re.IGNORECASE), len(longest_first[-1])
 
 
 @lru_cache(maxsize=64)
@@ -147,7 +151,12 @@ def _flexible(text: str) -> str:
     Letters and digits stand for themselves; any other character may be percent-encoded (even
     twice), a JSON or HTML escape, or have a backslash before it; blanks may have run together.
     """
-    return "".join(map(_character, re.sub(r"\s+", " ", text)))
+    return "".join(map(_character, text))
+
+
+def _together(text: str) -> str:
+    """`text` with blanks run together: no quoting of it is shorter."""
+    return re.sub(r"\s+", " ", text)
 
 
 def _character(character: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Literal
 from urllib.parse import parse_qs, quote, unquote
@@ -89,6 +90,7 @@ def parse_repo(text: str) -> tuple[str, str]:
     return project, slug
 
 
+@lru_cache(512)  # each run reads its own several times
 def parse(text: str, repo: str | None = None) -> Parsed:
     """Read a URL in whatever form people paste it; `repo` is the `--repo` option, and wins.
 

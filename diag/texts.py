@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import shlex
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from diag.model import Json
@@ -14,8 +15,16 @@ from diag.model import Json
 COMMANDS = frozenset({"curl", "curl_auth", "connect"})
 
 
+@lru_cache(1024)  # the verdicts have some hundreds of them
+def _parsed(template: str) -> tuple[tuple[str, str | None, str | None, str | None], ...]:
+    return tuple(string.Formatter().parse(template))
+
+
 class _Texts(string.Formatter):
     """`str.format` for messages: a list reads as "a, b", nothing as "–"."""
+
+    def parse(self, format_string: str) -> Iterable[tuple[str, str | None, str | None, str | None]]:
+        return _parsed(format_string)
 
     def format_field(self, value: Any, format_spec: str) -> Any:
         if value is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Literal
 
 from diag.characters import describe, unseen
@@ -73,6 +74,11 @@ _ISSUERS = (
 )
 
 
+# In a fleet most runs have the same secret.
+_once_for_all = lru_cache(maxsize=64)
+
+
+@_once_for_all
 def stray_characters(secret: Secret, scheme: Scheme) -> str | None:
     """What in the secret cannot belong to it ("U+000A LINE FEED at the end"), or None.
 
@@ -97,6 +103,7 @@ def stray_characters(secret: Secret, scheme: Scheme) -> str | None:
     return None
 
 
+@_once_for_all
 def placeholder(secret: Secret, scheme: Scheme) -> str | None:
     """What the secret is instead of one ("a shell variable that was not expanded"), or None."""
     text = _core(secret)
@@ -108,12 +115,14 @@ def placeholder(secret: Secret, scheme: Scheme) -> str | None:
     return None
 
 
+@_once_for_all
 def issuer(secret: Secret) -> Issuer | None:
     """Which product's tokens begin like this, None where nothing tells."""
     text = _core(secret)
     return next((issuer for pattern, issuer in _ISSUERS if re.match(pattern, text)), None)
 
 
+@_once_for_all
 def no_token(secret: Secret) -> bool:
     """Whether it cannot be a token of Bitbucket: those are long, and of few kinds of characters.
 

@@ -14,7 +14,7 @@ from bench.bitbucket import Bitbucket
 from bench.lab import Lab
 from bench.measuring import Contender, Run, VoidError, cpu, peak, ratio, run, spread, wall
 
-NAMES = ("one_run", "startup", "failure", "fleet", "listing")
+NAMES = ("one_run", "startup", "failure", "fleet", "fleet_scale", "listing")
 COLUMNS = ("", "wall time, median (least to most)", "×", "CPU", "×", "peak MB")
 
 

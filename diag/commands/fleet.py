@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         tally = Tally(strict=options["strict"])
         desk = _Desk(options, tally, total)
         _raise_file_limit()
+        # Hardly anything of a run is a circle, and all of it is gone soon: look for it less often.
+        gc.set_threshold(10 * gc.get_threshold()[0])
         jobs = (Diagnosis(entry, terms) for entry in file if entry in shard)
         schedule = Schedule(jobs, desk.deliver, parallel=options["parallel"])
         finished = schedule.run()

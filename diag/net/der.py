@@ -3,7 +3,8 @@ heavy: a run in which all is well never imports that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from hashlib import sha256
 
 _TYPES = {  # attribute types of a name that have a short form, RFC 4514 section 3, by DER content
@@ -22,7 +23,8 @@ _SPECIAL = '\\"+,;<>'
 _VERSION, _GENERALIZED_TIME = 0xA0, 24  # tags
 
 
-def describe(certificate: bytes) -> dict[str, str | None]:
+@lru_cache(256)  # the targets of a fleet have CAs in common, and often a wildcard certificate
+def describe(certificate: bytes) -> Mapping[str, str | None]:
     """Subject and issuer (RFC 4514), SHA-256 fingerprint (hexadecimal) and validity (RFC 3339, UTC)
     of a certificate; None for what cannot be read."""
     result: dict[str, str | None] = dict.fromkeys(("subject", "issuer"))

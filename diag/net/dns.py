@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import combinations
 from queue import Empty, SimpleQueue
@@ -120,6 +120,7 @@ def is_unspecified(address: str) -> bool:
     return _parsed(address).is_unspecified
 
 
+@lru_cache(1024)  # several things are asked about each
 def _parsed(address: str) -> IPv4Address | IPv6Address:
     parsed = ip_address(address)
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
@@ -317,6 +318,8 @@ class Survey:
         self._failure: BaseException | None = None
         self._lookup: Lookup | None = None
         self._replies: dict[tuple[Resolver, str, Kind], Reply | None] = {}
+        self._opinions: tuple[Opinion, ...] | None = None  # what the replies so far come to
+        self._awaited: Callable[[], bool] = lambda: False
         self._start(partial(lookup, name), self._keep_lookup)
         for resolver in (*self.configured, *self.named):
             for candidate in self._candidates():
@@ -335,11 +338,11 @@ class Survey:
         edns = self.configuration.edns
         for key, reply in quick(tuple(self._replies), self.timeout, edns=edns):
             if reply is None:
-                self._start(partial(self._ask_again, *key), partial(self._replies.__setitem__, key))
+                self._start(partial(self._ask_again, *key), partial(self._keep_reply, key))
                 continue
             with self._changed:
-                self._replies[key] = reply
-                self._changed.notify_all()
+                self._keep_reply(key, reply)
+                self._came()
 
     def _ask_again(self, resolver: Resolver, name: str, kind: Kind) -> Reply:
         """A question that is open, as long as there is time; it began with the others."""
@@ -351,6 +354,10 @@ class Survey:
 
     def _keep_lookup(self, found: Lookup) -> None:
         self._lookup = found
+
+    def _keep_reply(self, key: tuple[Resolver, str, Kind], reply: Reply) -> None:
+        self._replies[key] = reply
+        self._opinions = None
 
     @property
     def answer(self) -> Lookup | None:
@@ -369,16 +376,23 @@ class Survey:
             except BaseException as error:
                 with self._changed:
                     self._failure = error
-                    self._changed.notify_all()
+                    self._came()
                 return
             with self._changed:
                 keep(result)
-                self._changed.notify_all()
+                self._came()
 
         threading.Thread(target=work, daemon=True).start()
 
+    def _came(self) -> None:
+        """Wake up who waits, but only once what it waits for has come: threads that take turns for
+        each of many answers cost more than the answers do. With the lock held."""
+        if self._failure or self._awaited():
+            self._changed.notify_all()
+
     def _wait(self, seconds: float, until: Callable[[], bool]) -> None:
         with self._changed:
+            self._awaited = until
             self._changed.wait_for(lambda: self._failure or until(), timeout=seconds)
             if self._failure:
                 raise self._failure
@@ -425,12 +439,14 @@ class Survey:
     def opinions(self) -> tuple[Opinion, ...]:
         """What each resolver makes of the name, in the order of the system, then those the user
         named. A resolver that has not answered yet has none."""
-        found = (self._opinion(resolver) for resolver in (*self.configured, *self.named))
-        return tuple(opinion for opinion in found if opinion is not None)
+        with self._changed:
+            if self._opinions is None:
+                found = (self._opinion(resolver) for resolver in (*self.configured, *self.named))
+                self._opinions = tuple(opinion for opinion in found if opinion is not None)
+            return self._opinions
 
     def _opinion(self, resolver: Resolver) -> Opinion | None:
-        with self._changed:
-            asked = self._asked([resolver])
+        asked = self._asked([resolver])
         replies = [reply for reply in asked if reply is not None]
         best = [_best(replies, name) for name in self._candidates()]
         chosen = next((reply for reply in best if reply and reply.outcome == "answer"), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -61,11 +61,10 @@ class Configuration:
 
 def configuration(path: Path = RESOLV_CONF) -> Configuration:
     """Read resolv.conf."""
-    lines = list(_lines(path, "#;"))
     servers: list[str] = []
     search: list[str] | None = None
     options: dict[str, str] = {}
-    for keyword, *values in lines:
+    for keyword, *values in _lines(path, "#;"):
         if keyword == "nameserver" and values and _is_address(values[0]):
             servers.append(values[0])
         elif keyword in {"search", "domain"}:
@@ -106,15 +105,18 @@ def name_services(path: Path = NSSWITCH) -> tuple[str, ...]:
     return ("files", "dns")
 
 
-def _lines(path: Path, comment: str) -> Iterator[list[str]]:
+def _lines(path: Path, comment: str) -> tuple[tuple[str, ...], ...]:
     """The words of each line that has any, without comments."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        return _words(path.read_text(encoding="utf-8", errors="replace"), comment)
     except OSError:
-        return
-    for line in text.splitlines():
-        if words := re.split(f"[{comment}]", line, maxsplit=1)[0].split():
-            yield words
+        return ()
+
+
+@lru_cache(8)  # each run of a fleet reads the files, and hardly ever finds them changed
+def _words(text: str, comment: str) -> tuple[tuple[str, ...], ...]:
+    lines = (re.split(f"[{comment}]", line, maxsplit=1)[0] for line in text.splitlines())
+    return tuple(tuple(words) for line in lines if (words := line.split()))
 
 
 def _is_address(text: str) -> bool:

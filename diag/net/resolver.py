@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from itertools import pairwise
 from math import inf
@@ -85,7 +85,7 @@ class Reply:
     def from_outside(self) -> bool:
         """Whether a packet came back from another machine."""
         silent = self.outcome in {"timeout", "unreachable", "unsent"}
-        return not silent and not ip_address(self.resolver.address.partition("%")[0]).is_loopback
+        return not silent and not _is_loopback(self.resolver.address)
 
     def evidence(self) -> dict[str, Json]:
         """The reply as JSON, without what is empty."""
@@ -100,6 +100,11 @@ class Reply:
             "ms": self.elapsed_ms,
         }
         return {key: value for key, value in told.items() if value or key == "ms"}
+
+
+@lru_cache(64)
+def _is_loopback(address: str) -> bool:
+    return ip_address(address.partition("%")[0]).is_loopback
 
 
 def label(resolver: Resolver) -> str:
@@ -241,12 +246,12 @@ def quick(
             for key, _ in selector.select(max(0.0, until - time.monotonic())):
                 for one, said in _heard(socks[key.data], key.data, pending):
                     del pending[one]
-                    blank = Reply(*one, "error", started=start)
+                    blank = Reply(*one, "error", started=start, elapsed_ms=_ms_since(start))
                     reply = None if said is None else _read(said, blank)
                     if reply is None or reply.outcome == "servfail" or reply.unfinished:
                         yield one, None
                     else:
-                        yield one, replace(reply, elapsed_ms=_ms_since(start))
+                        yield one, reply
         for one in pending:
             yield one, Reply(*one, "timeout", started=start, elapsed_ms=_ms_since(start))
 
@@ -255,13 +260,15 @@ def _heard(
     sock: socket.socket, resolver: Resolver, pending: Mapping[Asked, bytes]
 ) -> list[tuple[Asked, Said | None]]:
     """What has come from a resolver: to which question, and what it says if that is plain."""
-    mine = [one for one in pending if one[0] == resolver]
     try:
         data = sock.recv(65535)
     except OSError:
-        return [(one, None) for one in mine]
-    asked = [one for one in mine if pending[one][:2] == data[:2]]
-    return [(one, dnspacket.read(pending[one], data)) for one in asked]
+        return [(one, None) for one in pending if one[0] == resolver]
+    return [
+        (one, dnspacket.read(packet, data))
+        for one, packet in pending.items()
+        if packet[:2] == data[:2] and one[0] == resolver
+    ]
 
 
 def examine(name: str, kind: Kind, resolver: Resolver, timeout: float, *, edns: bool) -> Reply:

@@ -232,6 +232,10 @@ class Trust:
 
     def public_roots(self) -> PublicRoots | None:
         """Mozilla's list; None where certifi was replaced by the system's own store."""
+        return self._public
+
+    @functools.cached_property
+    def _public(self) -> PublicRoots | None:
         file = _mozilla_file()
         if any(_same(file, own) for own in (*self._files, *self._spared)):
             return None

@@ -398,7 +398,7 @@ class _Head:
         self._http = http
         self._whole = False
         self.status = event.status_code
-        raw = [(bytes(name), bytes(value)) for name, value in event.headers]
+        raw = [(name.lower(), value) for name, value in event.headers.raw_items()]
         self.headers = _decoded(raw)
         self._length = self._announced(raw)
         keep = b"close" not in b",".join(v for k, v in raw if k == b"connection").lower()

@@ -429,6 +429,16 @@ def test_targets_are_taken_as_they_can_be_run(counted: type[Counted]) -> None:
     assert counted.most <= 5
 
 
+@pytest.mark.parametrize(("enough", "more"), [(0.85, True), (-1.0, False)])
+def test_more_are_run_at_a_time_as_long_as_a_part_of_the_core_is_left(
+    enough: float, more: bool, counted: type[Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diag.fleet._BUSY", enough)  # -1: no use of the core is little
+    jobs = (counted(0.05) for _ in range(40))
+    assert Schedule(jobs, lambda _: None, parallel=64).run()
+    assert (counted.most > 8) is more  # with which it begins
+
+
 def test_runs_that_last_do_not_become_ever_more(
     counted: type[Counted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
