@@ -164,10 +164,11 @@ class Exchange:
             self._read_head = partial(_fail, trouble)
 
     def finish(self) -> Answer:
-        """Read the whole answer."""
-        if self._read_head is None:
+        """Read the whole answer, once."""
+        read_head, self._read_head = self._read_head, None
+        if read_head is None:
             return self._answer(failure="deadline", detail="the time is over")
-        return self._receive(self._read_head, self._began)
+        return self._receive(read_head, self._began)
 
     def _receive(self, read_head: Callable[[], Head], began: float) -> Answer:
         head: Head | None = None

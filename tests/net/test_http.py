@@ -510,6 +510,19 @@ def test_the_secret_is_never_sent_again_after_a_401() -> None:
     assert asked(server) == [f"Bearer {TOKEN}", None]
 
 
+def test_each_request_on_a_kept_connection_has_its_own_headers() -> None:
+    with site(fine) as server, client(f"http://127.0.0.1:{server.port}", token=TOKEN) as http:
+        for signed in (True, True, False, True, False):
+            assert http.get("/status", auth=signed).credential_sent is signed
+        assert http.get("/status", headers={"Accept": "text/plain"}).failure is None
+        assert server.connections == 1
+    sent = [request.headers.get("authorization") for request in server.requests]
+    signature = f"Bearer {TOKEN}"
+    assert sent == [signature, signature, None, signature, None, None]
+    accepted = [request.headers["accept"] for request in server.requests]
+    assert accepted == ["application/json"] * 5 + ["text/plain"]
+
+
 def test_an_anonymous_401_says_nothing_about_the_secret() -> None:
     def refuse(request: Request) -> Response:
         return Response(200 if "authorization" in request.headers else 401)
