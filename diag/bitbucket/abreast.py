@@ -51,6 +51,7 @@ class Abreast:
 
     def read(self, enough: Callable[[], bool]) -> Page[Any]:
         """Read pages until `enough`, or the end, or something is not as expected; the last one.
+        What is under way when it is enough is read as far as it comes soon.
 
         Raises:
             PageError: a page cannot be used, or what follows may not be asked for again.
@@ -59,7 +60,7 @@ class Abreast:
         try:
             while self._ask(enough):
                 start, begun = self._under_way.popleft()
-                answer = begun.answer()
+                answer = begun.skim() if enough() else begun.answer()
                 if answer.status != 200 or answer.failure is not None:
                     self.troubled = True
                     refused = _refusal(answer, start)

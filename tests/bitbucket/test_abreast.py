@@ -27,6 +27,18 @@ def whole(start: int) -> Answer:
     return answer(start, start + STEP if start < END else None)
 
 
+class Noted(Begun):
+    """One whose answer comes when it is read, and that notes down how."""
+
+    def __init__(self, walk: Walk, start: int) -> None:
+        super().__init__(lambda: walk.finish(start))
+        self._walk, self._start = walk, start
+
+    def skim(self) -> Answer:
+        self._walk.skimmed.append(self._start)
+        return super().skim()
+
+
 class Walk:
     """The pages that are read behind the first one, and what was asked for and when."""
 
@@ -40,6 +52,7 @@ class Walk:
         self.read: list[int] = []
         self.under_way: list[int] = []
         self.widths: list[int] = []  # how many were under way after each request
+        self.skimmed: list[int] = []
         first = listing.read_page(whole(0), 0)
         self.ahead = Abreast(self.begin, self.take, first, STEP)
         self.end: Page[Json] | PageError
@@ -55,11 +68,11 @@ class Walk:
         self.under_way.append(start)
         self.widths.append(len(self.under_way))
 
-        def finish() -> Answer:
-            self.under_way.remove(start)
-            return self.fetch(start)
+        return Noted(self, start)
 
-        return Begun(finish)
+    def finish(self, start: int) -> Answer:
+        self.under_way.remove(start)
+        return self.fetch(start)
 
     def take(self, one: Answer, start: int) -> Page[Json]:
         self.read.append(start)
@@ -107,6 +120,7 @@ def test_a_page_that_goes_on_elsewhere_ends_it_there() -> None:
     walk = Walk(lambda start: answer(start, start + STEP + (start == 70)))
     assert walk.read == [10, 20, 30, 40, 50, 60, 70]
     assert (walk.following, walk.ahead.troubled) == (81, False)
+    assert walk.skimmed == [start for start in walk.asked if start > 70]
 
 
 @pytest.mark.parametrize("following", [None, 0, 70])
@@ -170,7 +184,8 @@ def test_it_stops_when_it_is_enough() -> None:
 
     walk = Walk(fetch, lambda: len(asked) >= 50)
     assert walk.read == walk.asked == asked
-    assert len(walk.read) < 50 + MOST
+    assert walk.skimmed == walk.asked[50:]  # no more time than it needs for what is under way
+    assert len(walk.skimmed) == MOST - 1
 
 
 @pytest.mark.parametrize(("size", "count"), [(1000, MOST), (2_500_000, 2), (8_000_000, 1)])
