@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from diag.api import (
     Asker,
@@ -31,6 +31,8 @@ from diag.api import (
     unknown,
     verdicts,
 )
+
+T = TypeVar("T")
 
 LEAPS = (
     4  # how often pages may be fetched side by side in vain, as their starts were not as computed
@@ -149,16 +151,14 @@ class Repos(Troubles, Check):
             known = search.complete or (search.found and not to_the_end)
             return known or search.pages >= most or ctx.remaining < reserve
 
-        pages = listing.Pages(_fetch(partial(asker.get, alongside=True)), take)
+        pages = listing.Pages(_paged(partial(asker.get, alongside=True)), take)
         leaps = LEAPS if to_the_end else 0
         following: int | None = 0
         while following is not None and not (search.pages and enough()):
             page = pages.turn(following)
             if leaps and pages.step is not None and not enough():
-                ahead = bitbucket.abreast.Abreast(_fetch(asker.once), take, page, pages.step)
-                threads = range(bitbucket.abreast.how_many(page))
-                ctx.parallel(dict.fromkeys(threads, partial(ahead.work, enough)))
-                page = pages.last = ahead.end()
+                ahead = bitbucket.abreast.Abreast(_paged(asker.begin), take, page, pages.step)
+                page = pages.last = ahead.read(enough)
                 leaps = 0 if ahead.troubled else leaps - (not ahead.paid)
             following = page.following
 
@@ -274,5 +274,6 @@ class Repos(Troubles, Check):
         return f"the most similar one is {ctx.quote(found)}" if found else "none is similar"
 
 
-def _fetch(ask: Callable[..., net.http.Answer]) -> bitbucket.listing.Fetch:
+def _paged(ask: Callable[..., T]) -> Callable[[int, int], T]:
+    """The same for a page of the listing, by start and limit."""
     return lambda start, limit: ask(bitbucket.datacenter.REPOS, {"start": start, "limit": limit})

@@ -2,7 +2,7 @@
 
 One after the other, with the run's secret; no more than once again, and only when the server names
 a short time to wait. Never after a 401: see `diag.net.http`. Only the pages of a long listing are
-asked for side by side: see `diag.bitbucket.abreast`.
+under way side by side: see `diag.bitbucket.abreast`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diag.later import Later
 
 if TYPE_CHECKING:
     from diag.model import Finding, Json, Verdict
-    from diag.net.http import Answer
+    from diag.net.http import Answer, Begun
     from diag.net.ssh import Banner
 
 _NO_SSH = {
@@ -66,6 +66,10 @@ class Asker:
     ) -> Answer:
         """As `get`, but whatever comes is told: a limit that was met, the end of the run's time."""
         return self._ctx.http.get(url, query=query, auth=self._auth, **options)
+
+    def begin(self, url: str, query: Mapping[str, str | int] | None = None) -> Begun | None:
+        """As `once`, with the answer still to be read: see `diag.net.http.Http.begin`."""
+        return self._ctx.http.begin(url, query=query, auth=self._auth)
 
     def _pause(self, answer: Answer) -> int | None:
         """Seconds after which to ask again, None not to."""

@@ -58,6 +58,7 @@ class Run:
         self._trust = trust
         self.facts: dict[type[Fact], Fact] = {}
         self.started = time.monotonic()
+        self._kept_back = min(_RESERVE / 2, settings.deadline / 8)  # for checks, and for the report
         self.timings: dict[str, list[Timing]] = {}
         self.awaited = threading.Event()  # the network: what can be done meanwhile may begin
         self.echoed = False  # whether anybody outside this machine has answered a packet
@@ -74,11 +75,11 @@ class Run:
 
     def remaining(self) -> float:
         """Seconds left for the network, never negative."""
-        return max(0.0, self.cutoff() - min(_RESERVE / 2, self.settings.deadline / 8))
+        return max(0.0, self.cutoff() - self._kept_back)
 
     def cutoff(self) -> float:
         """Seconds until checks that are still running are given up, never negative."""
-        end = self.started + self.settings.deadline - min(_RESERVE / 2, self.settings.deadline / 8)
+        end = self.started + self.settings.deadline - self._kept_back
         return max(0.0, end - time.monotonic())
 
     def elapsed_ms(self) -> int:

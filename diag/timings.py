@@ -21,8 +21,9 @@ class Timing:
     """One stretch of time; `what` is dns, connect, tls or request.
 
     A request begins when it is sent, not with the connection that it needed. `wait_ms` is the time
-    until the head of the answer was there, or nobody waited for it any more, `read_ms` that of the
-    body; None where there was no such thing, or it was not measured.
+    until the head of the answer was there and had its turn, as pages of a listing are asked for
+    ahead, or until nobody waited for it any more; `read_ms` that of the body; None where there was
+    no such thing, or it was not measured.
     """
 
     what: str

@@ -1,119 +1,101 @@
-"""Pages fetched side by side, and read one after the other.
+"""Pages that are under way side by side, and read one after the other.
 
 Where a page starts is computed, and believed only of the page before: as soon as that one names
-another start, for a gap that permissions leave, what was fetched ahead is thrown away. An answer
-that is no page ends it, too: whoever goes on, one after the other, asks for it again.
+another start, for a gap that permissions leave, what was asked ahead is thrown away. An answer that
+is no page ends it, too: whoever goes on, one after the other, asks for it again.
+
+One thread asks and reads. While it reads a page, the answers to come are on their way or wait with
+the kernel; threads would only take the interpreter from each other.
 """
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from diag.bitbucket.listing import LATER, Fetch, Page, PageError
+from diag.bitbucket.listing import LATER, Page, PageError
 
 if TYPE_CHECKING:
-    from diag.net.http import Answer
+    from diag.net.http import Answer, Begun
+
+    Begin = Callable[[int, int], Begun | None]  # start and limit of a page
 
 MOST = 8  # requests under way
-_AHEAD = 5 * 1024 * 1024  # bytes of pages that are being fetched, or wait for their turn
+_AHEAD = 5 * 1024 * 1024  # bytes of pages that are under way
 
 
 def how_many(page: Page[Any]) -> int:
-    """How many pages like this one may be fetched at a time."""
+    """How many pages like this one may be under way at a time."""
     return max(1, min(MOST, _AHEAD // max(1, page.length)))
 
 
 class Abreast:
-    """Fetches what follows a page, `step` apart; to be worked on by several threads."""
+    """Reads what follows a page, `step` apart."""
 
     def __init__(
-        self, fetch: Fetch, take: Callable[[Answer, int], Page[Any]], after: Page[Any], step: int
+        self, begin: Begin, take: Callable[[Answer, int], Page[Any]], after: Page[Any], step: int
     ) -> None:
-        """`take` reads the page that starts there out of an answer; it may raise PageError."""
-        self._fetch = fetch
+        """`begin` sends the request for a page, None where it has no connection for one more.
+        `take` reads the page that starts there out of an answer; it may raise PageError."""
+        self._begin = begin
         self._take = take
         self._step = step
-        self._turn = after.start + step  # where the page starts that is read next
-        self._claims = 0  # pages that were or are being fetched
+        self._last = after  # that was read
+        self._most = how_many(after)
+        self._under_way: deque[tuple[int, Begun]] = deque()
+        self._next = after.start + step  # where the page starts that is asked for next
+        self._asked = 0
         self._reads = 0
-        self._changed = threading.Condition()
-        self._ahead = True  # whether it makes sense to fetch more
-        self._over = False  # whether what is still to come is thrown away
-        self._refused: PageError | None = None  # a 401: the secret is withheld from now on
-        self._first = self._turn
-        self.last = after  # that was read
         self.troubled = False  # something came that was no page
 
-    def work(self, enough: Callable[[], bool]) -> None:
-        """Fetch and read pages until `enough`, or the end, or something is not as expected.
+    def read(self, enough: Callable[[], bool]) -> Page[Any]:
+        """Read pages until `enough`, or the end, or something is not as expected; the last one.
+        What is under way when it is enough is read as far as it comes soon.
 
         Raises:
-            PageError: a page cannot be used.
+            PageError: a page cannot be used, or what follows may not be asked for again.
         """
+        refused: PageError | None = None
         try:
-            while (start := self._claim(enough)) is not None and self._bring(start):
-                pass
-        except BaseException:
-            self._stop()  # nobody is to wait for this page
-            raise
+            while self._ask(enough):
+                start, begun = self._under_way.popleft()
+                answer = begun.skim() if enough() else begun.answer()
+                if answer.status != 200 or answer.failure is not None:
+                    self.troubled = True
+                    refused = _refusal(answer, start)
+                    break
+                self._last = self._take(answer, start)
+                if self._last.following != start + self._step:
+                    break
+                self._reads += 1
+        finally:
+            for start, begun in self._under_way:
+                late = _refusal(begun.skim(), start)
+                refused = refused or late
+        if refused is not None and self._last.following is not None:
+            raise refused
+        return self._last
 
-    def _bring(self, start: int) -> bool:
-        """Fetch a page and read it, if its turn comes."""
-        answer = self._fetch(start, LATER)
-        usable = answer.status == 200 and answer.failure is None
-        if not usable:
-            self._ahead = False
-        if answer.status == 401:
-            self._refused = PageError("answer", answer, start)
-        with self._changed:
-            self._changed.wait_for(lambda: self._over or self._turn == start)
-            if self._over:
-                return False
-        goes_on = usable and self._read(answer, start)
-        self.troubled = not usable
-        if not goes_on:
-            self._stop()
-            return False
-        with self._changed:
-            self._reads += 1
-            self._turn += self._step
-            self._changed.notify_all()
-        return True
-
-    def _claim(self, enough: Callable[[], bool]) -> int | None:
-        """The start of the next page to be fetched. Only by and by more are under way, so that a
-        short listing is not asked for much beyond its end."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._ahead or self._claims <= 2 * self._reads)
-            if not self._ahead or enough():
-                return None
-            self._claims += 1
-            return self._first + (self._claims - 1) * self._step
-
-    def _read(self, answer: Answer, start: int) -> bool:
-        """Whether the page after this one starts where it was believed to."""
-        self.last = self._take(answer, start)
-        return self.last.following == start + self._step
-
-    def _stop(self) -> None:
-        with self._changed:
-            self._ahead, self._over = False, True
-            self._changed.notify_all()
+    def _ask(self, enough: Callable[[], bool]) -> bool:
+        """Ask for the next pages; False if none is under way. Only by and by there are more of
+        them, so that a short listing is not asked for much beyond its end."""
+        while len(self._under_way) < self._most and self._asked <= 2 * self._reads and not enough():
+            begun = self._begin(self._next, LATER)
+            if begun is None:
+                self._most = len(self._under_way)
+                break
+            self._under_way.append((self._next, begun))
+            self._next += self._step
+            self._asked += 1
+        return bool(self._under_way)
 
     @property
     def paid(self) -> bool:
         """Whether more was read than can have been thrown away."""
         return self._reads > 2 * MOST
 
-    def end(self) -> Page[Any]:
-        """Read nothing more, whatever is still to come; the page that was read last.
 
-        Raises:
-            PageError: what follows it may not be asked for again.
-        """
-        self._stop()
-        if self._refused is not None and self.last.following is not None:
-            raise self._refused
-        return self.last
+def _refusal(answer: Answer, start: int) -> PageError | None:
+    """The end of it all: after a 401 the secret is withheld."""
+    return PageError("answer", answer, start) if answer.status == 401 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diag.bitbucket import listing
+from diag.bitbucket import listing, shapes
 from diag.bitbucket.listing import Links, Page, PageError
 from diag.bitbucket.shapes import Run
 
@@ -75,24 +75,31 @@ class Search:
             self.links.add(each, times)
         if self.found:
             return  # names are of no use any more
-        for number, (project, slug) in enumerate(run.names()):
-            if self._look(project, slug) and (one := run.repository(number)) is not None:
-                self._choose(one)
+        for project, matches in run.projects():
+            if not self._is_in_reach(project):
+                continue
+            for match in matches:
+                if self._is_wanted(shapes.slug(match)) and (one := shapes.repository(match)):
+                    self._choose(one)
 
     def _take(self, one: Repository) -> None:
         self.seen += 1
         self.all_public = self.all_public and one.public
         for each in one.links:
             self.links.add(each)
-        if self._look(one.project, one.slug):
+        if self._is_in_reach(one.project) and self._is_wanted(one.slug):
             self._choose(one)
 
-    def _look(self, project: str, slug: str) -> bool:
-        """Whether this one is to be chosen. Bitbucket compares keys and slugs without case."""
-        if self.project is not None:
-            self.projects.add(project)
-            if project.lower() != self.project.lower():
-                return False
+    def _is_in_reach(self, project: str) -> bool:
+        """Whether repositories of this project may be chosen. Bitbucket compares keys and slugs
+        without case."""
+        if self.project is None:
+            return True
+        self.projects.add(project)
+        return project.lower() == self.project.lower()
+
+    def _is_wanted(self, slug: str) -> bool:
+        """Whether the repository of that name, in a project within reach, is to be chosen."""
         if self.slug is not None:
             self.siblings.add(slug)
         return self.first is None or (self.slug is not None and slug.lower() == self.slug.lower())

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from diag.bitbucket import listing
@@ -98,14 +100,20 @@ class Run:
     shape: Shape
     matches: list[re.Match[bytes]]
 
-    def names(self) -> Iterator[tuple[str, str]]:
-        """The project's key and the slug of each."""
-        for match in self.matches:
-            yield match["key"].decode(), match["slug"].decode()
+    def projects(self) -> Iterator[tuple[str, Iterator[re.Match[bytes]]]]:
+        """The key of each project, with those of its repositories that follow each other."""
+        for key, matches in groupby(self.matches, itemgetter("key")):
+            yield key.decode(), matches
 
-    def repository(self, number: int) -> Repository | None:
-        """The one with that number in the run, read in full."""
-        return listing.repository(json.loads(self.matches[number][0].rstrip(b",")))
+
+def slug(match: re.Match[bytes]) -> str:
+    """The slug of a repository that has a known shape."""
+    return match["slug"].decode()
+
+
+def repository(match: re.Match[bytes]) -> Repository | None:
+    """A repository that has a known shape, read in full."""
+    return listing.repository(json.loads(match[0].rstrip(b",")))
 
 
 class Shapes:

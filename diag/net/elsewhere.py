@@ -10,7 +10,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING
 
@@ -36,12 +37,12 @@ class Elsewhere:
             timeout=None,  # noqa: S113 - each exchange times itself
         )
 
-    def send(self, exchange: Exchange) -> _Head:
-        """Send the request of `exchange` and read the head of its answer.
+    def send(self, exchange: Exchange) -> Callable[[], _Head]:
+        """What sends the request of `exchange` and reads the head of its answer: httpx does both at
+        once. It raises Trouble: no connection, no answer, or none that is HTTP."""
+        return partial(self._send, exchange)
 
-        Raises:
-            Trouble: no connection, no answer, or none that is HTTP.
-        """
+    def _send(self, exchange: Exchange) -> _Head:
         question = exchange.question
         request = self._client.build_request(
             question.method,

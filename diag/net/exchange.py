@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from diag.net.address import Address
 from diag.net.answer import Answer, Failure, Headers
@@ -26,6 +26,7 @@ GREETING = 64  # bytes kept of something that is no HTTP
 _HTTP = b"HTTP/"  # how an answer begins
 _FLOW = 4096  # bytes a second: a body that flows at least like this may take longer…
 _LONGER = 4  # …, up to so many times the timeout
+_LEAST = 0.05  # seconds for an answer that nobody needs: what is there already can be read
 _PIECE = 64 * 1024  # bytes that are unpacked at a time: a small body may hold gigabytes
 
 
@@ -71,9 +72,9 @@ class Head(Protocol):
 
 
 class Carrier(Protocol):
-    """Sends a request and reads the head of its answer, or raises `Trouble`."""
+    """Sends a request, and gives what reads the head of its answer. Both raise `Trouble`."""
 
-    def send(self, exchange: Exchange) -> Head: ...
+    def send(self, exchange: Exchange) -> Callable[[], Head]: ...
 
 
 class Exchange:
@@ -86,10 +87,13 @@ class Exchange:
         timeout: float | None,
         fresh: bool,
         overtime: float = 0.0,
+        *,
+        ahead: bool = False,
     ) -> None:
         self.engine = engine
         self.question = question
         self.fresh = fresh
+        self.ahead = ahead  # of its turn: it takes no connection that others are about to give back
         self.overtime = overtime  # seconds that a late head may be awaited in addition
         self.patience = timeout or engine.run.settings.timeout
         self.until = 0.0  # when head or body must be there
@@ -99,6 +103,10 @@ class Exchange:
         self.greeting = b""  # what came first, until it is known to be HTTP
         self.left_first: Callable[[], None] | None = None  # what may begin once this has left
         self.watch = Watch(engine.run.elapsed_ms)
+        self.needed = True
+        self.unconnected = False  # there was no connection for it
+        self._began = 0.0
+        self._read_head: Callable[[], Head] | None = None  # None: nothing was sent, time is over
 
     def allow(self) -> bool:
         """Give the server its time, as far as the run has any left; False if it has none."""
@@ -131,16 +139,38 @@ class Exchange:
         if data and not _HTTP.startswith(self.greeting[: len(_HTTP)]):
             raise Trouble("not-http", f"the answer begins with {self.greeting!r}")
 
+    def hurry(self) -> None:
+        """Nobody needs the answer: it gets what is left of its time, and no more."""
+        self.needed = False
+        self.patience = max(_LEAST, self.until - time.monotonic())
+        self.allow()
+
     def perform(self, carrier: Carrier) -> Answer:
         """Send the request and read the whole answer."""
+        self.begin(carrier)
+        return self.finish()
+
+    def begin(self, carrier: Carrier) -> None:
+        """Send the request. `finish` reads the answer, or tells what went wrong."""
         if not self.allow():
-            return self._answer(failure="deadline", detail="the time is over")
+            return
         self.engine.count()
         self.watch.begin()
-        return self._receive(partial(carrier.send, self))
+        self._began = time.monotonic()
+        try:
+            self._read_head = carrier.send(self)
+        except Trouble as trouble:
+            self.unconnected = self.watch.sent is None and trouble.failure != "withheld"
+            self._read_head = partial(_fail, trouble)
 
-    def _receive(self, send: Callable[[], Head]) -> Answer:
-        began = time.monotonic()
+    def finish(self) -> Answer:
+        """Read the whole answer, once."""
+        read_head, self._read_head = self._read_head, None
+        if read_head is None:
+            return self._answer(failure="deadline", detail="the time is over")
+        return self._receive(read_head, self._began)
+
+    def _receive(self, read_head: Callable[[], Head], began: float) -> Answer:
         head: Head | None = None
         body = _Body()
         at = 0.0
@@ -149,7 +179,7 @@ class Exchange:
         detail = ""
         later: Callable[[float], Answer | None] | None = None
         try:
-            head = send()
+            head = read_head()
             self.watch.arrive()
             at = time.time()
             head_ms = round((time.monotonic() - began) * 1000)
@@ -178,7 +208,7 @@ class Exchange:
     def _resume(self, resume: Callable[[], Head], end: float, seconds: float) -> Answer:
         """Go on waiting for the head, for so many seconds, at most until `end`."""
         self.until = min(time.monotonic() + min(seconds, self.engine.run.remaining()), end)
-        return self._receive(resume)
+        return self._receive(resume, time.monotonic())
 
     def _answer(
         self,
@@ -225,6 +255,10 @@ class Exchange:
         """The body is not there after so many seconds."""
         detail = f"{len(body)} bytes in {spent:.1f} s, and not at its end"
         return ("deadline" if self.cut_short and spent < self.patience else "slow"), detail
+
+
+def _fail(trouble: Trouble) -> NoReturn:
+    raise trouble
 
 
 class _Body:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlencode
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from diag.context import Run
     from diag.net.elsewhere import Elsewhere
 
-__all__ = ["MAX_BODY", "USER_AGENT", "Answer", "Engine", "Failure", "Headers", "Http"]
+__all__ = ["MAX_BODY", "USER_AGENT", "Answer", "Begun", "Engine", "Failure", "Headers", "Http"]
 
 USER_AGENT = f"bbdiag/{VERSION}"
 GRANT_USERS = ("x-token-auth",)  # what git joins such a token with
@@ -203,6 +203,27 @@ class _Foreseen:
         return None if self._answer is None else self._answer.wait(self._engine.run.cutoff())
 
 
+class Begun:
+    """A request that was sent, and whose answer waits until it is read."""
+
+    def __init__(self, finish: Callable[[], Answer], exchange: Exchange | None = None) -> None:
+        self._finish = finish
+        self._exchange = exchange
+
+    def answer(self) -> Answer:
+        """Read the answer. It has all its time from now on: others may have been read before."""
+        if self._exchange is not None:
+            self._exchange.allow()
+        return self._finish()
+
+    def skim(self) -> Answer:
+        """Read the answer though nobody needs it, as far as it comes soon: the connection is wanted
+        again, and the secret may have been refused."""
+        if self._exchange is not None:
+            self._exchange.hurry()
+        return self._finish()
+
+
 class Http:
     """The engine as one check sees it: its requests are timed under the check's name."""
 
@@ -267,13 +288,53 @@ class Http:
         exchange = Exchange(self._engine, question, timeout, fresh, linger)
         if alongside:
             exchange.left_first = partial(self._engine.begin, signed=True)
-        answer = exchange.perform(carrier)
-        exchange.watch.tell(self._record, f"{method} {answer.url}")
-        if answer.failure in {"empty", "reset"} and exchange.reused:
+        exchange.begin(carrier)
+        return self._finish(exchange, carrier, timeout)
+
+    def begin(
+        self,
+        url: str,
+        *,
+        query: Mapping[str, str | int] | Sequence[tuple[str, str | int]] | None = None,
+        auth: bool = False,
+    ) -> Begun | None:
+        """Send a GET now and read its answer when it is wanted, so that one thread has several
+        under way. None where no connection can be had for it, as there are too many.
+
+        Args:
+            url, query, auth: as for `get`.
+        """
+        if auth:
+            self._engine.let_come()
+        question = self._question(self._full(url, query), "GET", None, MAX_BODY, None, auth=auth)
+        if isinstance(question, Answer):
+            return Begun(lambda: question)
+        carrier = self._engine.carrier(question)
+        exchange = Exchange(self._engine, question, None, fresh=False, ahead=True)
+        finish = partial(self._finish, exchange, carrier)
+        exchange.begin(carrier)
+        if not isinstance(carrier, Wire):  # httpx sends and waits in one: in a thread, so
+            return Begun(partial(self._await, Later(finish), question))
+        if exchange.unconnected:
+            finish()
+            return None
+        return Begun(finish, exchange)
+
+    def _await(self, later: Later[Answer], question: Question) -> Answer:
+        """What comes of it before the run is over."""
+        answer = later.wait(self._engine.run.cutoff())
+        return answer or Answer(question.url.text, question.method, failure="deadline")
+
+    def _finish(self, exchange: Exchange, carrier: Carrier, timeout: float | None = None) -> Answer:
+        """Read the answer to a request that was begun."""
+        question = exchange.question
+        answer = exchange.finish()
+        exchange.watch.tell(self._record, f"{question.method} {answer.url}")
+        if answer.failure in {"empty", "reset"} and exchange.reused and exchange.needed:
             # A kept connection that the server closes meanwhile says nothing about the server.
             exchange = Exchange(self._engine, question, timeout, fresh=True)
             answer = exchange.perform(carrier)
-            exchange.watch.tell(self._record, f"{method} {answer.url}")
+            exchange.watch.tell(self._record, f"{question.method} {answer.url}")
         return answer
 
     def ahead(

@@ -20,7 +20,15 @@ import h11
 
 from diag.net import tcp
 from diag.net.address import Address
-from diag.net.exchange import MOST_OF_A_HEAD, WITHHELD, Exchange, Trouble, classify, unheard_of
+from diag.net.exchange import (
+    MOST_OF_A_HEAD,
+    WITHHELD,
+    Exchange,
+    Question,
+    Trouble,
+    classify,
+    unheard_of,
+)
 from diag.net.wrap import wrap
 
 if TYPE_CHECKING:
@@ -47,20 +55,27 @@ class Wire:
         self._closed = False
         self._changed = threading.Condition()
 
-    def send(self, exchange: Exchange) -> _Head:
-        """Send the request of `exchange` and read the head of its answer.
+    def send(self, exchange: Exchange) -> Callable[[], _Head]:
+        """Send the request of `exchange`, and give what reads the head of its answer.
 
         Raises:
-            Trouble: no connection, no answer, or none that is HTTP.
+            Trouble: no connection; when the head is read, no answer, or none that is HTTP.
         """
         line = self._line(exchange)
         with self._changed:
             self._busy.add(line)
         try:
-            return line.ask(exchange)
+            return partial(self._head, line, exchange, line.ask(exchange))
+        except BaseException:
+            line.close()
+            raise
+
+    def _head(self, line: _Line, exchange: Exchange, read: Callable[[], _Head]) -> _Head:
+        try:
+            return read()
         except Trouble as trouble:
-            if trouble.failure == "timeout" and exchange.overtime and line.asked is not None:
-                trouble.resume = line.asked
+            if trouble.failure == "timeout" and exchange.overtime:
+                trouble.resume = read
                 with self._changed:
                     self._late.append(line)  # to be closed in the end
                     over = self._closed
@@ -174,7 +189,8 @@ class Wire:
         try:
             sock = connect(self._run, exchange)
         except Trouble as trouble:
-            if not exchange.fresh and not trouble.late and (line := self._spared(exchange)):
+            waits = not (exchange.fresh or exchange.ahead or trouble.late)
+            if waits and (line := self._spared(exchange)):
                 return line
             raise
         return _Line(self, secure(self._run, exchange, sock, verify=self._verify))
@@ -273,7 +289,7 @@ class _Line:
     def __init__(self, wire: Wire, sock: socket.socket, *, used: bool = False) -> None:
         self._wire = wire
         self._sock = sock
-        self.asked: Callable[[], _Head] | None = None  # reads the answer to what was sent
+        self._last: tuple[list[tuple[str, str]], h11.Request] | None = None
         self._used = used  # or kept for long: the server may have closed it
 
     def stands(self) -> bool:
@@ -291,23 +307,30 @@ class _Line:
             return False
         return False  # its end, or an answer to nothing
 
-    def ask(self, exchange: Exchange) -> _Head:
-        """Send the request and read the head of its answer."""
+    def ask(self, exchange: Exchange) -> Callable[[], _Head]:
+        """Send the request, and give what reads the head of its answer."""
         question = exchange.question
         exchange.reused = exchange.reused or self._used
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_OF_A_HEAD)
-        headers = [("Host", question.url.netloc), *question.headers]
         try:
-            request = h11.Request(
-                method=question.method, target=question.url.target, headers=headers
-            )
+            request = self._request(question)
             data = (http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b"")
         except (h11.LocalProtocolError, UnicodeEncodeError):
             raise Trouble("withheld", WITHHELD) from None
         exchange.before_sending()
-        self.asked = partial(self._head, exchange, http, self._write(exchange, data))
+        broken = self._write(exchange, data)
         exchange.after_sending()
-        return self.asked()
+        return partial(self._head, exchange, http, broken)
+
+    def _request(self, question: Question) -> h11.Request:
+        """The request. h11 looks at headers only where they are not those of the one before."""
+        method, target = question.method, question.url.target
+        headers = [("Host", question.url.netloc), *question.headers]
+        if self._last is not None and self._last[0] == headers:
+            return h11.Request(method=method, target=target, headers=self._last[1].headers)
+        request = h11.Request(method=method, target=target, headers=headers)
+        self._last = headers, request
+        return request
 
     def _head(self, exchange: Exchange, http: h11.Connection, broken: OSError | None) -> _Head:
         """The head of the answer. `broken`: why the request could not be written."""

@@ -1,20 +1,17 @@
-"""Pages that are fetched side by side come out as if they had been fetched one after the other."""
+"""Pages that are under way side by side come out as if they were fetched one after the other."""
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 
 from diag.bitbucket import listing
 from diag.bitbucket.abreast import MOST, Abreast, how_many
 from diag.bitbucket.listing import Page, PageError
-from diag.context import gather
 from diag.model import Json
-from diag.net.http import Answer
+from diag.net.http import Answer, Begun
 
 STEP, END = 10, 230
 Fetch = Callable[[int], Answer]
@@ -30,74 +27,107 @@ def whole(start: int) -> Answer:
     return answer(start, start + STEP if start < END else None)
 
 
-def walk(fetch: Fetch, enough: Callable[[], bool] = lambda: False) -> tuple[Abreast, list[int]]:
-    """The pages that were read, in their order, by as many threads as there may be."""
-    read: list[int] = []
+class Noted(Begun):
+    """One whose answer comes when it is read, and that notes down how."""
 
-    def take(one: Answer, start: int) -> Page[Json]:
-        read.append(start)
+    def __init__(self, walk: Walk, start: int) -> None:
+        super().__init__(lambda: walk.finish(start))
+        self._walk, self._start = walk, start
+
+    def skim(self) -> Answer:
+        self._walk.skimmed.append(self._start)
+        return super().skim()
+
+
+class Walk:
+    """The pages that are read behind the first one, and what was asked for and when."""
+
+    def __init__(
+        self, fetch: Fetch, enough: Callable[[], bool] = lambda: False, most: int = 99
+    ) -> None:
+        """No more than `most` connections can be had."""
+        self.fetch = fetch
+        self.most = most
+        self.asked: list[int] = []
+        self.read: list[int] = []
+        self.under_way: list[int] = []
+        self.widths: list[int] = []  # how many were under way after each request
+        self.skimmed: list[int] = []
+        first = listing.read_page(whole(0), 0)
+        self.ahead = Abreast(self.begin, self.take, first, STEP)
+        self.end: Page[Json] | PageError
+        try:
+            self.end = self.ahead.read(enough)
+        except PageError as error:
+            self.end = error
+
+    def begin(self, start: int, _: int) -> Begun | None:
+        if len(self.under_way) == self.most:
+            return None
+        self.asked.append(start)
+        self.under_way.append(start)
+        self.widths.append(len(self.under_way))
+
+        return Noted(self, start)
+
+    def finish(self, start: int) -> Answer:
+        self.under_way.remove(start)
+        return self.fetch(start)
+
+    def take(self, one: Answer, start: int) -> Page[Json]:
+        self.read.append(start)
         return listing.read_page(one, start)
 
-    first = listing.read_page(whole(0), 0)
-    ahead = Abreast(lambda start, _: fetch(start), take, first, STEP)
-    gather(dict.fromkeys(range(how_many(first)), partial(ahead.work, enough)), 10)
-    return ahead, read
+    @property
+    def following(self) -> int | None:
+        assert isinstance(self.end, Page)
+        assert not self.under_way  # whatever was asked for ahead has been read
+        return self.end.following
 
 
 def test_they_are_read_in_their_order_to_the_end() -> None:
-    asked: list[int] = []
-    later = threading.Event()
-
-    def fetch(start: int) -> Answer:
-        asked.append(start)
-        if start == STEP * 5:
-            later.wait(0.2)  # the others overtake this one
-        return whole(start)
-
-    ahead, read = walk(fetch)
-    assert read == list(range(STEP, END + 1, STEP))
-    assert (ahead.end().following, ahead.troubled) == (None, False)
-    assert max(asked) <= END + STEP * MOST
+    walk = Walk(whole)
+    assert walk.read == list(range(STEP, END + 1, STEP))
+    assert (walk.following, walk.ahead.troubled, walk.ahead.paid) == (None, False, True)
+    assert walk.asked == list(range(STEP, END + STEP * MOST, STEP))
 
 
 def test_only_by_and_by_more_are_under_way() -> None:
     """A listing that ends soon is not asked for far beyond its end."""
-    asked: list[int] = []
-
-    def fetch(start: int) -> Answer:
-        asked.append(start)
-        return answer(start, None if start == 2 * STEP else start + STEP)
-
-    _, read = walk(fetch)
-    assert read == [STEP, 2 * STEP]
-    assert max(asked) <= 4 * STEP
+    walk = Walk(lambda start: answer(start, None if start == 2 * STEP else start + STEP))
+    assert walk.read == [STEP, 2 * STEP]
+    assert (walk.following, max(walk.asked)) == (None, 3 * STEP)
+    assert Walk(whole).widths[:12] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
 
 
 def test_several_are_under_way_at_a_time() -> None:
-    together = threading.Barrier(MOST, timeout=5)
+    assert max(Walk(whole).widths) == MOST
 
-    def fetch(start: int) -> Answer:
-        if start in range(10 * STEP, 18 * STEP, STEP):
-            together.wait()  # passed only when all of these are under way
-        return whole(start)
 
-    assert walk(fetch)[1][-1] == END
+@pytest.mark.parametrize("most", [1, 3])
+def test_where_connections_are_few_so_are_the_requests(most: int) -> None:
+    walk = Walk(whole, most=most)
+    assert walk.read == list(range(STEP, END + 1, STEP))
+    assert (walk.following, max(walk.widths)) == (None, most)
+
+
+def test_where_there_is_no_connection_at_all_whoever_goes_on_may_see_why() -> None:
+    walk = Walk(whole, most=0)
+    assert (walk.read, walk.following, walk.ahead.paid) == ([], STEP, False)
 
 
 def test_a_page_that_goes_on_elsewhere_ends_it_there() -> None:
-    def fetch(start: int) -> Answer:
-        return answer(start, start + STEP + (start == 70))
-
-    ahead, read = walk(fetch)
-    assert read == [10, 20, 30, 40, 50, 60, 70]
-    assert (ahead.end().following, ahead.troubled) == (81, False)
+    walk = Walk(lambda start: answer(start, start + STEP + (start == 70)))
+    assert walk.read == [10, 20, 30, 40, 50, 60, 70]
+    assert (walk.following, walk.ahead.troubled) == (81, False)
+    assert walk.skimmed == [start for start in walk.asked if start > 70]
 
 
 @pytest.mark.parametrize("following", [None, 0, 70])
 def test_nothing_is_read_after_an_end_or_a_loop(following: int | None) -> None:
-    ahead, read = walk(lambda start: answer(start, following if start == 70 else start + STEP))
-    assert read[-1] == 70
-    assert ahead.end().following == following
+    walk = Walk(lambda start: answer(start, following if start == 70 else start + STEP))
+    assert walk.read[-1] == 70
+    assert walk.following == following
 
 
 @pytest.mark.parametrize(
@@ -110,38 +140,39 @@ def test_nothing_is_read_after_an_end_or_a_loop(following: int | None) -> None:
     ],
 )
 def test_an_answer_that_is_no_page_is_left_to_whoever_goes_on(bad: Answer) -> None:
-    ahead, read = walk(lambda start: bad if start == 70 else whole(start))
-    assert read == [10, 20, 30, 40, 50, 60]
-    assert (ahead.end().following, ahead.troubled) == (70, True)
+    walk = Walk(lambda start: bad if start == 70 else whole(start))
+    assert walk.read == [10, 20, 30, 40, 50, 60]
+    assert (walk.following, walk.ahead.troubled) == (70, True)
 
 
 def test_a_page_that_is_broken_is_told() -> None:
     def fetch(start: int) -> Answer:
         return Answer("u", status=200, body=b"<html>") if start == 70 else whole(start)
 
-    with pytest.raises(PageError) as caught:
-        walk(fetch)
-    assert (caught.value.reason, caught.value.start) == ("answer", 70)
+    walk = Walk(fetch)
+    assert isinstance(walk.end, PageError)
+    assert (walk.end.reason, walk.end.start, walk.under_way) == ("answer", 70, [])
 
 
-def test_after_a_refused_secret_nothing_is_asked_again() -> None:
-    """What is under way at that moment is withheld, and looks like any other trouble."""
-    refused = threading.Event()
+@pytest.mark.parametrize("first", [Answer("u", failure="timeout"), Answer("u", status=401)])
+def test_after_a_refused_secret_nothing_is_asked_again(first: Answer) -> None:
+    """Also if the refusal comes behind another trouble."""
 
     def fetch(start: int) -> Answer:
-        if start == 110:
-            refused.set()
-            return Answer("u", status=401)
-        if start >= 90:
-            refused.wait(5)
-            return Answer("u", failure="withheld")
-        return whole(start)
+        if start == 90:
+            return first
+        return Answer("u", status=401) if start > 100 else whole(start)
 
-    ahead, read = walk(fetch)
-    assert read[-1] == 80
-    with pytest.raises(PageError) as caught:
-        ahead.end()
-    assert (caught.value.answer.status, caught.value.start) == (401, 110)
+    walk = Walk(fetch)
+    assert walk.read[-1] == 80
+    assert isinstance(walk.end, PageError)
+    assert walk.end.answer.status == 401
+    assert walk.end.start == (90 if first.status else 110)
+
+
+def test_a_refusal_beyond_the_end_is_none() -> None:
+    walk = Walk(lambda start: whole(start) if start <= END else Answer("u", status=401))
+    assert walk.following is None
 
 
 def test_it_stops_when_it_is_enough() -> None:
@@ -151,53 +182,10 @@ def test_it_stops_when_it_is_enough() -> None:
         asked.append(start)
         return answer(start, start + STEP)
 
-    _, read = walk(fetch, lambda: len(asked) >= 50)
-    assert read == sorted(asked)
-    assert len(read) < 50 + MOST
-
-
-def test_nobody_waits_for_a_page_whose_thread_failed() -> None:
-    ended = threading.Semaphore(0)
-
-    def fetch(start: int, _: int) -> Answer:
-        if start == 70:
-            raise MemoryError
-        return whole(start)
-
-    def work() -> None:
-        try:
-            ahead.work(lambda: False)
-        finally:
-            ended.release()
-
-    ahead = Abreast(fetch, listing.read_page, listing.read_page(whole(0), 0), STEP)
-    with pytest.raises(MemoryError):
-        gather(dict.fromkeys(range(MOST), work), 10)
-    assert all(ended.acquire(timeout=5) for _ in range(MOST))
-
-
-def test_whoever_is_late_reads_nothing_any_more() -> None:
-    late, taken = threading.Event(), threading.Event()
-    read: list[int] = []
-
-    def take(one: Answer, start: int) -> Page[Json]:
-        read.append(start)
-        return listing.read_page(one, start)
-
-    def fetch(start: int, _: int) -> Answer:
-        late.wait(5)
-        return whole(start)
-
-    def work() -> None:
-        ahead.work(lambda: False)
-        taken.set()
-
-    ahead = Abreast(fetch, take, listing.read_page(whole(0), 0), STEP)
-    gather({1: work}, 0.05)
-    assert ahead.end().start == 0
-    late.set()
-    assert taken.wait(5)
-    assert read == []
+    walk = Walk(fetch, lambda: len(asked) >= 50)
+    assert walk.read == walk.asked == asked
+    assert walk.skimmed == walk.asked[50:]  # no more time than it needs for what is under way
+    assert len(walk.skimmed) == MOST - 1
 
 
 @pytest.mark.parametrize(("size", "count"), [(1000, MOST), (2_500_000, 2), (8_000_000, 1)])

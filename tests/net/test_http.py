@@ -17,6 +17,8 @@ import pytest
 
 from diag.context import Run
 from diag.facts import Credential, Target, Wire
+from diag.net import tcp
+from diag.net.dial import Forwarder
 from diag.net.http import USER_AGENT, Answer, Http
 from diag.net.tls import Trust
 from diag.secret import Scrubber, Secret
@@ -520,6 +522,19 @@ def test_the_secret_is_never_sent_again_after_a_401() -> None:
     assert asked(server) == [f"Bearer {TOKEN}", None]
 
 
+def test_each_request_on_a_kept_connection_has_its_own_headers() -> None:
+    with site(fine) as server, client(f"http://127.0.0.1:{server.port}", token=TOKEN) as http:
+        for signed in (True, True, False, True, False):
+            assert http.get("/status", auth=signed).credential_sent is signed
+        assert http.get("/status", headers={"Accept": "text/plain"}).failure is None
+        assert server.connections == 1
+    sent = [request.headers.get("authorization") for request in server.requests]
+    signature = f"Bearer {TOKEN}"
+    assert sent == [signature, signature, None, signature, None, None]
+    accepted = [request.headers["accept"] for request in server.requests]
+    assert accepted == ["application/json"] * 5 + ["text/plain"]
+
+
 def test_an_anonymous_401_says_nothing_about_the_secret() -> None:
     def refuse(request: Request) -> Response:
         return Response(200 if "authorization" in request.headers else 401)
@@ -701,3 +716,103 @@ def test_a_connection_is_kept_whatever_its_number() -> None:
         for sock in taken:
             sock.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# several under way, asked for by one thread
+
+
+def test_requests_are_under_way_before_their_answers_are_read() -> None:
+    together = threading.Barrier(3, timeout=5)
+
+    def answer(request: Request) -> Response:
+        together.wait()  # passed only when all three are under way
+        return Response(200, [], request.path.encode())
+
+    with site(answer) as server, client(f"http://127.0.0.1:{server.port}") as http:
+        begun = [http.begin(f"/{number}") for number in range(3)]
+        assert [one.answer().body for one in begun if one] == [b"/0", b"/1", b"/2"]
+        assert http.run.http.requests == 3
+    assert [what for what, _ in http.timings].count("request") == 3
+
+
+def test_an_answer_has_its_time_when_its_turn_comes() -> None:
+    """Others may take long to be read: it has been there meanwhile."""
+    with site(fine) as server, client(f"http://127.0.0.1:{server.port}", timeout=0.3) as http:
+        one = http.begin("/status")
+        time.sleep(0.4)
+        assert one is not None
+        assert one.answer().failure is None
+
+
+def test_what_nobody_needs_is_not_waited_for() -> None:
+    over = threading.Event()
+
+    def answer(request: Request) -> Response:
+        if request.path == "/late":
+            over.wait(5)
+        return fine(request)
+
+    with site(answer) as server, client(f"http://127.0.0.1:{server.port}", timeout=0.5) as http:
+        late, soon = http.begin("/late"), http.begin("/soon")
+        assert late is not None
+        assert soon is not None
+        assert late.skim().failure == "timeout"
+        before = time.monotonic()
+        assert soon.skim().failure is None  # its own time is over, but it was there
+        assert time.monotonic() - before < 0.3
+        over.set()
+
+
+def test_a_kept_connection_that_ends_under_a_request_ahead_is_replaced() -> None:
+    """But not for an answer that nobody needs."""
+
+    def talk(connection: Connection) -> None:
+        connection.receive()
+        connection.send(HEAD + b"Content-Length: 0\r\n\r\n")
+        connection.receive()
+        connection.reset()
+
+    for wanted, failure in ((True, None), (False, "reset")):
+        with serving(talk) as server, client(f"http://127.0.0.1:{server.port}") as http:
+            assert http.get("/first").failure is None
+            begun = http.begin("/second")
+            assert begun is not None
+            assert (begun.answer() if wanted else begun.skim()).failure == failure
+            assert server.connections == (2 if wanted else 1)
+
+
+def test_a_refusal_that_nobody_needs_counts_as_well() -> None:
+    def refuse(_request: Request) -> Response:
+        return Response(401)
+
+    with site(refuse) as server, client(f"http://127.0.0.1:{server.port}", token=TOKEN) as http:
+        one = http.begin("/status", auth=True)
+        assert one is not None
+        assert one.skim().status == 401
+        again = http.begin("/status", auth=True)
+        assert again is not None
+        assert again.answer().failure == "withheld"
+        assert len(server.requests) == 1
+
+
+def test_where_there_is_no_connection_nothing_is_under_way() -> None:
+    with site(fine) as server:
+        port = server.port
+    with client(f"http://127.0.0.1:{port}") as http:
+        assert http.begin("/status") is None
+
+
+def test_through_a_proxy_that_takes_requests_whole_they_are_under_way_too() -> None:
+    together = threading.Barrier(2, timeout=5)
+
+    def answer(request: Request) -> Response:
+        together.wait()
+        return Response(200, [], request.target.encode())
+
+    with site(answer) as server, client(f"http://{HOST}") as http:
+        to_proxy = Forwarder(lambda _host, _port, wait: tcp.connect("127.0.0.1", server.port, wait))
+        http.run.dialer.forward(HOST, 80, to_proxy)
+        begun = [http.begin(f"/{number}") for number in range(2)]
+        assert [one.answer().body for one in begun if one] == [
+            f"http://{HOST}/{number}".encode() for number in range(2)
+        ]
