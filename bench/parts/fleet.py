@@ -32,7 +32,7 @@ def measure(place: Place) -> Part:
     """Raises VoidError: there is no fleet, or it is not as healthy as it is meant to be."""
     place.lab.distance(0)
     fleets.required()
-    number = 60 if place.quick else 400
+    number = 60 if place.quick else 600
     hosts = fleets.healthy(number)
     alarms = Alarms()
     check = alarms.of(number)
