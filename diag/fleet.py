@@ -227,7 +227,7 @@ class Schedule:
                     since, used = time.monotonic(), time.process_time()
                     self._changed.wait(_TICK)
                     took = time.monotonic() - since
-                    busy = (time.process_time() - used) / took
+                    busy = (time.process_time() - used) / max(took, _TICK)
                     self._look(busy, late=took > _TICK + _LATE)
         except KeyboardInterrupt:
             self._interrupt()
