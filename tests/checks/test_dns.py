@@ -146,14 +146,14 @@ def test_a_dropped_question(world: World) -> None:
     report = world.check(NAME, "--timeout", "1")
     found = problem(report, "dns-timeout")
     assert "10 s" in found["message"]
-    assert report["run"]["duration_ms"] < 4800
+    assert report["run"]["duration_ms"] < 9000
 
 
 def test_a_closed_port(world: World) -> None:
     report = world.check()
     found = problem(report, "dns-resolver-unreachable")
     assert "Connection refused" in found["message"]
-    assert report["run"]["duration_ms"] < 4800
+    assert report["run"]["duration_ms"] < 9000
 
 
 def test_a_server_this_machine_has_no_way_to(world: World) -> None:
@@ -189,7 +189,7 @@ def test_a_long_answer_and_dropped_tcp(world: World) -> None:
     world.lab.rules("router", "forward", "tcp dport 53 drop")
     report = world.check(NAME, "--timeout", "1")
     assert "only over TCP, and there: timed out" in problem(report, "dns-tcp-blocked")["message"]
-    assert report["run"]["duration_ms"] < 4800
+    assert report["run"]["duration_ms"] < 9000
 
 
 def test_a_long_answer_and_tcp(world: World) -> None:
@@ -211,7 +211,7 @@ def test_a_quick_server_that_loses_ipv6_questions(world: World) -> None:
     found = problem(report, "dns-slow")
     assert f"{SERVER4} AAAA 1" in found["message"]
     assert finding(report, "dns-ok")["evidence"]["addresses"] == ["10.20.30.40"]
-    assert report["run"]["duration_ms"] < 4800
+    assert report["run"]["duration_ms"] < 9000
 
 
 # two servers
@@ -236,7 +236,7 @@ def test_the_first_of_two_servers_is_silent(world: World) -> None:
     world.resolv_conf(f"nameserver {OTHER4}", f"nameserver {SERVER4}")
     report = world.check()
     assert f"{OTHER4} does not answer" in problem(report, "dns-resolver-intermittent")["message"]
-    assert report["run"]["duration_ms"] < 4800
+    assert report["run"]["duration_ms"] < 9000
 
 
 def test_a_silent_second_server_is_not_waited_for(world: World) -> None:
@@ -246,7 +246,7 @@ def test_a_silent_second_server_is_not_waited_for(world: World) -> None:
     report = world.check()
     assert report["verdict"] == "ok"
     assert f"not waited for: {OTHER4}" in finding(report, "dns-ok")["message"]
-    assert report["run"]["duration_ms"] < 4800
+    assert report["run"]["duration_ms"] < 9000
 
 
 def test_a_server_on_ipv6_that_this_machine_does_not_have(world: World) -> None:

@@ -174,7 +174,7 @@ def another_certificate(
 
 @COMPARE.fault("H09-compare", "compare-other-instance", "two Bitbuckets under one name")
 def another_instance(town: Town) -> list[Call]:
-    own, other = town.bitbucket(), town.bitbucket(ssh=None, version="9.4.1")
+    own, other = town.bitbucket(), town.bitbucket(ssh=None, version="10.9.1")
     town.lab.ip("server", f"addr add {OTHER4}/24 dev eth0")
     town.nginx(
         "server { listen 80; return 404; }",

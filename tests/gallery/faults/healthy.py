@@ -173,7 +173,7 @@ def large(town: Town, count: int, repo: str = "MOB/app") -> Call:
     return Call(repo=repo or None)
 
 
-@HEALTHY.healthy("version", "an older version that is supported", version="9.4.22")
+@HEALTHY.healthy("version", "an older version that is supported", version="10.1.5")
 @HEALTHY.healthy("private", "nobody sees anything without signing in", public_access=False)
 @HEALTHY.healthy("token-alone", "basic authentication is switched off", basic_auth=False)
 def another_bitbucket(town: Town, /, version: str = VERSION, **instance: bool) -> None:
