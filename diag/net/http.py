@@ -88,12 +88,14 @@ class Engine:
                 for one in self._foreseen.values()
                 if not one.begun and one.exchange.question.auth is signed
             ]
-            self._under_way += new
+            if signed:
+                self._under_way += new
             for one in new:
                 one.begin()
 
     def let_come(self) -> None:
-        """Wait until what was begun with has been answered: whoever goes on may be answered 401."""
+        """Wait until what was begun with the secret has been answered: whoever goes on may be
+        answered 401."""
         with self._lock:
             under_way = list(self._under_way)
         for foreseen in under_way:
