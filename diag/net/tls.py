@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import importlib.util
 import os
 import re
@@ -14,7 +13,7 @@ import sys
 import threading
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,12 +205,18 @@ class Trust:
 
         `also` are certificates (DER) to build the chain with; none of them is trusted by itself.
         """
+        if not (more := tuple(also)):
+            return self._once(f"lenient, {mozilla}", partial(self._lenient, mozilla=mozilla))
+        context = self._lenient(mozilla=mozilla)
+        for der in more:
+            context.load_verify_locations(cadata=der)
+            context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+        return context
+
+    def _lenient(self, *, mozilla: bool) -> ssl.SSLContext:
         context = _mozilla() if mozilla else self._system(self._spared)
         context.check_hostname = False
         context.set_ciphers(_EVERYTHING)
-        for der in also:
-            context.load_verify_locations(cadata=der)
-            context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         return context
 
     def root_of(self, organisation: str) -> str | None:
@@ -234,7 +239,7 @@ class Trust:
         """Mozilla's list; None where certifi was replaced by the system's own store."""
         return self._public
 
-    @functools.cached_property
+    @cached_property
     def _public(self) -> PublicRoots | None:
         file = _mozilla_file()
         if any(_same(file, own) for own in (*self._files, *self._spared)):
@@ -245,7 +250,7 @@ class Trust:
         """What is trusted, as evidence: store, number of its roots, CA file, variables set."""
         return dict(self._described)
 
-    @functools.cached_property
+    @cached_property
     def _described(self) -> dict[str, Json]:
         context = self.context()
         store = self._directory or next(map(str, self._files), "the system's certificate store")
@@ -256,10 +261,11 @@ class Trust:
         return result
 
     def _once(self, name: str, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-        with self._lock:
-            if name not in self._contexts:
-                self._contexts[name] = make()
-            return self._contexts[name]
+        if name not in self._contexts:
+            made = make()  # not while others wait: two kinds are often made side by side
+            with self._lock:
+                self._contexts.setdefault(name, made)
+        return self._contexts[name]
 
     def _system(self, spared: Iterable[Path] = (), *, observed: bool = True) -> ssl.SSLContext:
         context = client_context(observed=observed)
@@ -290,7 +296,7 @@ class PublicRoots:
     subjects: frozenset[bytes]  # their names, DER
 
 
-@functools.cache
+@cache
 def _public_roots(file: Path) -> PublicRoots:
     blocks = file.read_bytes().split(b"-----BEGIN CERTIFICATE-----")[1:]
     certificates = frozenset(map(_decode, blocks))
@@ -303,7 +309,7 @@ def _mozilla() -> ssl.SSLContext:
     return context
 
 
-@functools.cache
+@cache
 def _mozilla_file() -> Path:
     """certifi's bundle, found without importing certifi where that is possible (20 ms)."""
     spec = importlib.util.find_spec("certifi")
