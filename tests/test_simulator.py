@@ -105,6 +105,9 @@ def authorization(credential: str | None) -> dict[str, str]:
 def trusting(sim: Simulator) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=sim.ca_pem or None)
     context.verify_flags |= ssl.VERIFY_X509_STRICT  # the default since Python 3.13
+    # As CPython has it; Debian's leaves both to OpenSSL.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("@SECLEVEL=2:ECDH+AESGCM:ECDH+AES:DHE+AES:!aNULL:!eNULL:!SHA1")
     return context
 
 

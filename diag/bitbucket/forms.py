@@ -90,6 +90,8 @@ class Form:
     def pattern(self) -> bytes:
         """The regular expression. It goes over text once, but for members that may be missing.
 
+        Groups are atomic, and not repeated possessively: Python before 3.11.5 then finds no match.
+
         Raises:
             FormError: there is no order that the members always keep to.
         """
@@ -98,7 +100,7 @@ class Form:
             ways.append(rb"\{%b\}" % b"".join(self._in_order()))
         if self.element is not None:
             one = self.element.pattern()
-            ways.append(rb"\[(?:%b(?:,(?!\])|(?=\])))*+\]" % one if one else rb"\[\]")
+            ways.append(rb"\[(?>(?:%b(?:,(?!\])|(?=\])))*)\]" % one if one else rb"\[\]")
         return ways[0] if len(ways) == 1 else b"(?:%b)" % b"|".join(ways) if ways else b""
 
     def _in_order(self) -> Iterator[bytes]:
@@ -117,4 +119,4 @@ class Form:
         for name in names:
             comma = b"," if name != names[0] else b""
             text = b'%b"%b":%b' % (comma, name.encode(), self.members[name].pattern())
-            yield text if name in always else b"(?:%b)?+" % text
+            yield text if name in always else b"(?>(?:%b)?)" % text

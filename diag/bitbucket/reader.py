@@ -25,8 +25,8 @@ _SAMPLES = 50  # repositories kept to learn from
 _PIECE = 256 * 1024  # bytes decoded at a time
 # A page as Bitbucket writes it: an array of values among flat members.
 _FLAT = rb'"\w++":(?:-?+\d++|true|false|null)'
-_HEAD = re.compile(rb'\{(?:%b,)*+"values":\[' % _FLAT)
-_TAIL = re.compile(rb"\](?:,%b)*+\}\s*+" % _FLAT)
+_HEAD = re.compile(rb'\{(?>(?:%b,)*)"values":\[' % _FLAT)
+_TAIL = re.compile(rb"\](?>(?:,%b)*)\}\s*+" % _FLAT)
 _DECODER = json.JSONDecoder()
 
 

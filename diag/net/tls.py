@@ -49,6 +49,11 @@ STORE_VARIABLES = (
     "NODE_EXTRA_CA_CERTS",
 )
 
+# What CPython offers unless it was built to do otherwise, as Debian's is: no verdict may depend on
+# that.
+_CIPHERS = (
+    "@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
+)
 _EVERYTHING = "ALL:@SECLEVEL=0"
 _BUNDLE = "cacert.pem"  # within certifi
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # how `openssl rehash` names its links
@@ -95,6 +100,7 @@ def client_context(*, observed: bool = True) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
     context.hostname_checks_common_name = False  # as browsers, Go and requests do
     context.set_alpn_protocols(["http/1.1"])
     if not observed:

@@ -117,7 +117,7 @@ def test_a_silence_lasts_as_long_as_it_is_told(lab: Lab) -> None:
     assert told.begun == 0
     [silent] = lab.call("client", knock, 443)
     assert (silent.kind, silent.tries, told.begun) == ("silent", 4, 1)
-    assert 1200 <= silent.elapsed_ms < 3000
+    assert 1190 < silent.elapsed_ms < 3000  # its first connect began a moment after the knocking
 
 
 @pytest.mark.lab
