@@ -459,3 +459,31 @@ def test_what_explains_a_failure_has_a_budget(monkeypatch: pytest.MonkeyPatch) -
     assert told["got"] == ["at once"]
     [check] = execute(Curious, timeout=0.2).checks
     assert check.findings[0].evidence["first"] == 0.2  # a network operation never gets more
+
+
+def test_what_can_be_done_meanwhile_begins_once_the_network_is_awaited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diag.context._SOON", 60)
+    done = threading.Event()
+    seen: list[bool] = []
+
+    class Ask(Check):
+        """Is there an answer?"""
+
+        id = "ask"
+        title = "there is an answer"
+        order = 1
+        FINE = ok("ask-ok", "asked")
+
+        def run(self, ctx: Context) -> Iterator[Finding | Fact]:
+            seen.append(done.is_set())
+            ctx.run.awaited.set()
+            seen.append(done.wait(20))
+            yield self.FINE()
+
+    settings = Settings(url="https://example.com", profile=Profile())
+    made = plan.make([Ask])
+    report = runner.Runner(settings, made, meanwhile=done.set).execute()
+    assert seen == [False, True]
+    assert report.verdict is Status.OK

@@ -816,3 +816,28 @@ def test_through_a_proxy_that_takes_requests_whole_they_are_under_way_too() -> N
         assert [one.answer().body for one in begun if one] == [
             f"http://{HOST}/{number}".encode() for number in range(2)
         ]
+
+
+def test_who_has_to_be_alone_with_the_secret_waits_for_nothing_anonymous() -> None:
+    """Only for what was begun with it: that may not stand beside what may be answered 401."""
+    over = threading.Event()
+    order: list[str] = []
+
+    def answer(request: Request) -> Response:
+        if "slow" in request.path:
+            over.wait(5)
+        order.append(request.path)
+        return fine(request)
+
+    with site(answer) as server, client(f"http://127.0.0.1:{server.port}", token=TOKEN) as http:
+        http.ahead("/slow")
+        http.run.http.begin(signed=False)
+        assert http.get("/alone", auth=True).status == 200
+        over.set()
+        assert http.get("/slow").status == 200
+        http.ahead("/slow-too", auth=True)
+        over.clear()
+        http.run.http.begin(signed=True)
+        threading.Timer(0.2, over.set).start()
+        assert http.get("/alone-again", auth=True).status == 200
+    assert order == ["/alone", "/slow", "/slow-too", "/alone-again"]
