@@ -27,8 +27,14 @@ TARGETS = (
     Target("startup-version", f"`bbdiag --version`, to `{_BASE}`", 1.5),
     Target("startup-help", f"`bbdiag --help`, to `{_BASE}`", 5),
     Target("startup-completion", f"completion of a command, to `{_BASE}`", 5),
+    Target("startup-option", f"completion of an option, to `{_BASE}`", 5),
 )
-_SHOWN = ("bbdiag --version", "bbdiag --help", "completion of a command")
+_SHOWN = (
+    "bbdiag --version",
+    "bbdiag --help",
+    "completion of a command",
+    "completion of an option",
+)
 
 
 def measure(place: Place) -> Part:

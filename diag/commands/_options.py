@@ -115,6 +115,8 @@ class FormatType(_ParamType):
     name = "FORMAT"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if ctx is not None and ctx.resilient_parsing:  # a call that is only being completed
+            return value
         return check_format(value, param, ctx)
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:

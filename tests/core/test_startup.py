@@ -73,6 +73,7 @@ def test_completion_loads_nothing_of_the_network(words: str) -> None:
     modules = loaded(_BBDIAG_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=number)
     assert not NETWORK & modules
     assert not {name for name in modules if name.startswith(("diag.net", "diag.checks"))}
+    assert "diag.registry" not in modules  # what is not completed need not be right
 
 
 def test_a_healthy_run_loads_only_what_it_needs() -> None:
