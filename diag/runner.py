@@ -60,6 +60,8 @@ CRASHED = Verdict(
 LEFT_OUT = skip(LEFT_OUT_CODE, "left out with --skip")
 VERDICTS = (UNFINISHED, INTERRUPTED, CRASHED, LEFT_OUT)
 
+_ATTENTIVE = 0.5  # seconds: a Ctrl-C just before a wait begins is only noticed when the wait ends
+
 Foresight = Iterator[tuple[type[Fact], ...]]
 Progress = Callable[[str, str], None]  # (check id, "started" or its status)
 
@@ -159,7 +161,7 @@ class Runner:
                 left = self.run.cutoff()
                 if not self._running or left <= 0:
                     return
-                self._changed.wait(left)
+                self._changed.wait(min(left, _ATTENTIVE))
 
     def _foresee(self) -> None:
         """Have the checks that wait say what they are going to ask, and begin with that."""
